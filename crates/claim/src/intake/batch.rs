@@ -1,0 +1,229 @@
+//! Gateways: a batch of claims with a result for each entry, and devices that come and go behind a gateway.
+//!
+//! The body is read to its end before anything is registered; then entries are independent (thingsboard.md 2.4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Intake, MINUTE, SubmitError, SubmitOutcome};
+use crate::device::{AuthenticatedDevice, Device, DeviceName};
+use crate::limits::Budget;
+use crate::message::{BatchEntry, BodyFormat, ChildMessage, GatewayBatch};
+use crate::origin::Origin;
+use crate::ports::{Child, ClaimSource, ResolveChildren};
+use crate::time::Timestamp;
+
+/// A device of a batch that was not registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedEntry {
+    /// Its name as sent, at most 255 bytes.
+    pub name: Arc<str>,
+    /// Why.
+    pub error: SubmitError,
+}
+
+/// The result of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchReceipt {
+    /// How many entries were registered.
+    pub accepted: usize,
+    /// The others, in the order of the body.
+    pub refused: Vec<RefusedEntry>,
+}
+
+impl BatchReceipt {
+    /// The outcome that speaks for the whole batch: accepted when every entry was, else the worst in the order of
+    /// thingsboard.md 2.4 (store, room or rate, body, rule).
+    pub fn worst(&self) -> SubmitOutcome {
+        let rank = |outcome| match outcome {
+            SubmitOutcome::Accepted => 0,
+            SubmitOutcome::AlreadyOwned => 1,
+            SubmitOutcome::NotClaimable => 2,
+            SubmitOutcome::Unauthenticated => 3,
+            SubmitOutcome::Malformed => 4,
+            SubmitOutcome::RateLimited => 5,
+            SubmitOutcome::QuotaExceeded => 6,
+            SubmitOutcome::Unavailable => 7,
+        };
+        let outcomes = self.refused.iter().map(|entry| entry.error.outcome());
+        outcomes.max_by_key(|&outcome| rank(outcome)).unwrap_or(SubmitOutcome::Accepted)
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// When a full claim cache or a used-up creation quota is worth another try.
+const BATCH_RETRY: Duration = Duration::from_secs(60);
+
+impl Intake {
+    /// Registers the claims of a gateway's batch. `Err` means nothing was registered.
+    pub async fn submit_batch(
+        &self,
+        gateway: &AuthenticatedDevice,
+        body: &[u8],
+        format: BodyFormat,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<BatchReceipt, SubmitError> {
+        let result = self.try_submit_batch(gateway, body, format, now).await;
+        let meter = &self.parts.meter;
+        let count = |outcome: SubmitOutcome| meter.submission(origin.transport, ClaimSource::Gateway, outcome.name());
+        match &result {
+            Ok(receipt) => {
+                meter.batch(receipt.accepted + receipt.refused.len());
+                (0..receipt.accepted).for_each(|_| count(SubmitOutcome::Accepted));
+                for entry in &receipt.refused {
+                    count(entry.error.outcome());
+                    self.note(gateway, None, &entry.error, origin, now);
+                }
+            }
+            Err(error) => {
+                count(error.outcome());
+                self.note(gateway, Some(gateway.id()), error, origin, now);
+            }
+        }
+        result
+    }
+
+    async fn try_submit_batch(
+        &self,
+        gateway: &AuthenticatedDevice,
+        body: &[u8],
+        format: BodyFormat,
+        now: Timestamp,
+    ) -> Result<BatchReceipt, SubmitError> {
+        self.require_gateway(gateway).await?;
+        let batch = GatewayBatch::parse(body, format).map_err(SubmitError::Malformed)?;
+        if batch.entries.len() > self.parts.gateway.batch_devices {
+            self.parts.meter.limit_reached("gateway.batch_devices");
+            return Err(SubmitError::QuotaExceeded { retry_after: BATCH_RETRY });
+        }
+        let budget = Budget { tries: self.parts.limits.submit_per_gateway, window: MINUTE };
+        let cost = u32::try_from(batch.entries.len()).unwrap_or(u32::MAX);
+        self.admit(gateway, cost, budget, "submit_per_gateway", now)?;
+        self.register(gateway, batch, now).await
+    }
+
+    async fn register(
+        &self,
+        gateway: &AuthenticatedDevice,
+        batch: GatewayBatch<'_>,
+        now: Timestamp,
+    ) -> Result<BatchReceipt, SubmitError> {
+        let mut receipt = BatchReceipt::default();
+        let mut good = Vec::with_capacity(batch.entries.len());
+        for BatchEntry { name, message } in batch.entries {
+            match (name, message) {
+                (Ok(name), Ok(message)) => good.push((name, message)),
+                (Ok(name), Err(fault)) => receipt.refuse(name.shared(), SubmitError::Malformed(fault)),
+                (Err(shown), Err(fault)) => receipt.refuse(shown, SubmitError::Malformed(fault)),
+                (Err(shown), Ok(_)) => {
+                    receipt.refuse(shown, SubmitError::Malformed(crate::message::Malformed::Name));
+                }
+            }
+        }
+        let names = good.iter().map(|(name, _)| name.clone()).collect();
+        let children = self.resolve(gateway, names, None, now).await?;
+        let mut claims = Vec::with_capacity(good.len());
+        let mut claimed = Vec::with_capacity(good.len());
+        for ((name, message), child) in good.into_iter().zip(children) {
+            let claim = child.and_then(|device| self.claim(&device, &message, ClaimSource::Gateway, now));
+            match claim {
+                Ok(claim) => {
+                    claims.push(claim);
+                    claimed.push((name, claim));
+                }
+                Err(error) => receipt.refuse(name.shared(), error),
+            }
+        }
+        let recorded = self.parts.cache.record_batch(claims, now).await;
+        for ((name, claim), recorded) in claimed.into_iter().zip(recorded) {
+            match recorded {
+                Ok(_) => {
+                    receipt.accepted += 1;
+                    self.tell(claim.device, &name, claim.expires_at);
+                }
+                Err(error) => receipt.refuse(name.shared(), self.refused_record(error)),
+            }
+        }
+        Ok(receipt)
+    }
+
+    /// A device came up behind a gateway: it is related, and created if unknown.
+    pub async fn connect_child(
+        &self,
+        gateway: &AuthenticatedDevice,
+        body: &[u8],
+        format: BodyFormat,
+        now: Timestamp,
+    ) -> Result<DeviceName, SubmitError> {
+        self.require_gateway(gateway).await?;
+        let budget = Budget { tries: self.parts.limits.submit_per_gateway, window: MINUTE };
+        self.admit(gateway, 1, budget, "submit_per_gateway", now)?;
+        let message = ChildMessage::parse(body, format).map_err(SubmitError::Malformed)?;
+        let children = self.resolve(gateway, vec![message.device.clone()], message.profile, now).await?;
+        for child in children {
+            child?;
+        }
+        Ok(message.device)
+    }
+
+    /// A device went away behind a gateway. Its pending claim stays: going away is no word about claiming.
+    pub async fn disconnect_child(
+        &self,
+        gateway: &AuthenticatedDevice,
+        body: &[u8],
+        format: BodyFormat,
+    ) -> Result<DeviceName, SubmitError> {
+        self.require_gateway(gateway).await?;
+        Ok(ChildMessage::parse(body, format).map_err(SubmitError::Malformed)?.device)
+    }
+
+    /// Only a device that is a gateway now may speak for others.
+    async fn require_gateway(&self, gateway: &AuthenticatedDevice) -> Result<(), SubmitError> {
+        let standing = self.parts.registry.device(gateway.id()).await?.ok_or(SubmitError::Unauthenticated)?;
+        if standing.gateway { Ok(()) } else { Err(SubmitError::NotClaimable) }
+    }
+
+    async fn resolve(
+        &self,
+        gateway: &AuthenticatedDevice,
+        names: Vec<DeviceName>,
+        profile: Option<String>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Arc<Device>, SubmitError>>, SubmitError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let policy = &self.parts.gateway;
+        let children = self
+            .parts
+            .registry
+            .resolve_children(ResolveChildren {
+                tenant: gateway.tenant(),
+                gateway: gateway.id(),
+                scope: policy.scope,
+                names,
+                profile,
+                new_devices: (policy.new_devices_per_day, policy.new_devices_total),
+                now,
+            })
+            .await?;
+        Ok(children
+            .into_iter()
+            .map(|child| match child {
+                Child::Device { device, .. } => Ok(device),
+                Child::Unrelated => Err(SubmitError::NotClaimable),
+                Child::NoRoom => {
+                    self.parts.meter.limit_reached("gateway.new_devices");
+                    Err(SubmitError::QuotaExceeded { retry_after: DAY })
+                }
+            })
+            .collect())
+    }
+}
+
+impl BatchReceipt {
+    fn refuse(&mut self, name: Arc<str>, error: SubmitError) {
+        self.refused.push(RefusedEntry { name, error });
+    }
+}
