@@ -305,7 +305,7 @@ impl Intake {
     ) -> Result<Receipt, SubmitError> {
         let result = self.try_submit(device, body, format, now).await;
         let outcome = result.as_ref().map_or_else(SubmitError::outcome, |_| SubmitOutcome::Accepted);
-        self.parts.meter.submission(origin.transport, ClaimSource::Device, outcome.name());
+        self.parts.meter.submission(origin.transport, ClaimSource::Device, outcome);
         match &result {
             Ok(receipt) => self.tell(device.id(), device.name(), receipt.expires_at),
             Err(error) => self.note(device, Some(device.id()), error, origin, now),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::device::{Device, DeviceId, DeviceName, TenantId};
 use crate::event::{AuditNote, Evidence, OutboxEvent};
+use crate::intake::SubmitOutcome;
 use crate::limits::{AttemptBudgets, Budget};
 use crate::origin::{Origin, Transport};
 use crate::owner::{CustomerId, UserId};
@@ -524,7 +525,7 @@ pub trait Outbox: Send + Sync {
 /// Counts outcomes for metrics. Called on hot paths: add to a counter, return.
 pub trait Meter: Send + Sync {
     /// A claim message was answered.
-    fn submission(&self, transport: Option<Transport>, source: ClaimSource, outcome: &'static str);
+    fn submission(&self, transport: Option<Transport>, source: ClaimSource, outcome: SubmitOutcome);
     /// A batch of so many entries was read.
     fn batch(&self, entries: usize);
     /// A credential was refused.

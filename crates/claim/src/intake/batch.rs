@@ -66,7 +66,7 @@ impl Intake {
     ) -> Result<BatchReceipt, SubmitError> {
         let result = self.try_submit_batch(gateway, body, format, now).await;
         let meter = &self.parts.meter;
-        let count = |outcome: SubmitOutcome| meter.submission(origin.transport, ClaimSource::Gateway, outcome.name());
+        let count = |outcome: SubmitOutcome| meter.submission(origin.transport, ClaimSource::Gateway, outcome);
         match &result {
             Ok(receipt) => {
                 meter.batch(receipt.accepted + receipt.refused.len());
