@@ -75,6 +75,11 @@ impl Confirmation {
         Self { parts: Arc::new(parts) }
     }
 
+    /// The counters, for what the API measures itself.
+    pub fn meter(&self) -> &dyn Meter {
+        &*self.parts.meter
+    }
+
     /// Claims a device for the actor's customer.
     ///
     /// [`ConfirmOutcome::Claimed`] is on disk when it is returned. Repeating a request whose answer was lost is safe:
