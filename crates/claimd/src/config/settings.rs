@@ -1,0 +1,249 @@
+//! Every section. Components own theirs; the sections shared by several are here.
+
+use std::time::Duration;
+
+use claim::limits::{AttemptBudgets, IntakeLimits};
+use claim::policy::{ClaimPolicy, GatewayPolicy};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::fault::Fault;
+
+/// All settings. Equal to `config/claimd.toml` by test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) server: Server,
+    pub(crate) log: Log,
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) admin: Admin,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) claim: ClaimPolicy,
+    pub(crate) gateway: GatewayPolicy,
+    pub(crate) attempts: AttemptBudgets,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Server {
+    /// Folder of the database and the claim journal.
+    pub(crate) data_dir: String,
+    /// File of the 32-byte master key; empty: `keys/master.key` in the data folder.
+    pub(crate) master_key_file: String,
+    /// Where people reach this server, for links; empty: the address of the HTTP listener.
+    pub(crate) public_url: String,
+    /// How long a stopping server says so on `/readyz` before it stops accepting.
+    #[serde(with = "humantime_serde")]
+    pub(crate) drain_notice: Duration,
+    /// How long a stopping server lets requests in flight finish.
+    #[serde(with = "humantime_serde")]
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            data_dir: "./claimd-data".to_owned(),
+            master_key_file: String::new(),
+            public_url: String::new(),
+            drain_notice: Duration::ZERO,
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Log lines, on stderr.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// `text` or `json`.
+    pub(crate) format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, or directives such as `warn,transport_coap=debug`.
+    pub(crate) level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// The first account, made when there is none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Bootstrap {
+    /// Its e-mail; empty: `admin`.
+    pub(crate) admin_email: String,
+    /// Its password; empty: a random one, printed once.
+    pub(crate) admin_password: String,
+}
+
+/// Health, readiness and metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// Address and port.
+    pub(crate) bind: String,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { bind: "127.0.0.1:9464".to_owned() }
+    }
+}
+
+/// Bounds shared by the listeners, and the rates of what devices send.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Largest body of a device's message, bytes.
+    pub(crate) payload_bytes: usize,
+    /// Largest header of an HTTP request, bytes.
+    pub(crate) http_header_bytes: usize,
+    /// Longest target of an HTTP request, bytes.
+    pub(crate) http_uri_bytes: usize,
+    /// Open connections of one listener.
+    pub(crate) connections: usize,
+    /// Open connections of one address at one listener.
+    pub(crate) connections_per_address: usize,
+    /// Connections that have not signed in yet, of one listener; beyond it the oldest is closed.
+    pub(crate) unauthenticated: usize,
+    /// The same, of one address.
+    pub(crate) unauthenticated_per_address: usize,
+    /// Claim messages of one device in a minute.
+    pub(crate) submit_per_device: u32,
+    /// Claim entries of one gateway in a minute.
+    pub(crate) submit_per_gateway: u32,
+    /// Refused device credentials of one address in a minute.
+    pub(crate) auth_failures_per_address: u32,
+    /// How long an address then waits.
+    #[serde(with = "humantime_serde")]
+    pub(crate) auth_lockout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let intake = IntakeLimits::default();
+        Self {
+            payload_bytes: 64 * 1024,
+            http_header_bytes: 16 * 1024,
+            http_uri_bytes: 4 * 1024,
+            connections: 100_000,
+            connections_per_address: 10_000,
+            unauthenticated: 8_192,
+            unauthenticated_per_address: 1_024,
+            submit_per_device: intake.submit_per_device,
+            submit_per_gateway: intake.submit_per_gateway,
+            auth_failures_per_address: intake.auth_failures_per_address,
+            auth_lockout: intake.auth_lockout,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn intake(&self) -> IntakeLimits {
+        IntakeLimits {
+            submit_per_device: self.submit_per_device,
+            submit_per_gateway: self.submit_per_gateway,
+            auth_failures_per_address: self.auth_failures_per_address,
+            auth_lockout: self.auth_lockout,
+        }
+    }
+}
+
+/// How long we wait for others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    /// A WebSocket (later: TLS) handshake.
+    #[serde(with = "humantime_serde")]
+    pub(crate) tls_handshake: Duration,
+    /// The whole MQTT CONNECT.
+    #[serde(with = "humantime_serde")]
+    pub(crate) connect: Duration,
+    /// The header of an HTTP request, and an idle kept-alive connection.
+    #[serde(with = "humantime_serde")]
+    pub(crate) http_header: Duration,
+    /// A whole HTTP request.
+    #[serde(with = "humantime_serde")]
+    pub(crate) http_request: Duration,
+    /// A store's answer.
+    #[serde(with = "humantime_serde")]
+    pub(crate) store: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let ten = Duration::from_secs(10);
+        Self {
+            tls_handshake: ten,
+            connect: ten,
+            http_header: ten,
+            http_request: Duration::from_secs(30),
+            store: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Settings {
+    /// All keys with their defaults.
+    pub(super) fn tree() -> Value {
+        serde_json::to_value(Settings::default()).unwrap_or_default()
+    }
+
+    /// Whether a key's value must not be shown.
+    pub(super) fn is_secret(key: &str) -> bool {
+        key == "bootstrap.admin_password"
+    }
+
+    /// Values that are fine each and wrong together, or out of their range.
+    pub(super) fn contradictions(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut positive = |key: &str, value: u64| {
+            if value == 0 {
+                let next = "give 1 or more; there is no switch for unlimited";
+                faults.push(Fault::plain(format!("`{key}` is 0")).why("it would refuse everything").next(next));
+            }
+        };
+        positive("limits.payload_bytes", self.limits.payload_bytes as u64);
+        positive("limits.http_header_bytes", self.limits.http_header_bytes as u64);
+        positive("limits.http_uri_bytes", self.limits.http_uri_bytes as u64);
+        positive("limits.connections", self.limits.connections as u64);
+        positive("limits.connections_per_address", self.limits.connections_per_address as u64);
+        positive("limits.unauthenticated", self.limits.unauthenticated as u64);
+        positive("limits.unauthenticated_per_address", self.limits.unauthenticated_per_address as u64);
+        positive("limits.submit_per_device", self.limits.submit_per_device.into());
+        positive("limits.submit_per_gateway", self.limits.submit_per_gateway.into());
+        positive("limits.auth_failures_per_address", self.limits.auth_failures_per_address.into());
+        positive("attempts.per_account", self.attempts.per_account.into());
+        positive("attempts.per_account_and_device", self.attempts.per_account_and_device.into());
+        positive("attempts.per_device", self.attempts.per_device.into());
+        positive("gateway.batch_devices", self.gateway.batch_devices as u64);
+        positive("claim.lifetime_default", self.claim.lifetime_default.as_millis() as u64);
+        positive("claim.lifetime_max", self.claim.lifetime_max.as_millis() as u64);
+        positive("timeouts.store", self.timeouts.store.as_millis() as u64);
+        if self.claim.lifetime_default > self.claim.lifetime_max {
+            let next = "raise `claim.lifetime_max` or lower `claim.lifetime_default`";
+            faults.push(
+                Fault::plain("`claim.lifetime_default` is longer than `claim.lifetime_max`")
+                    .why("every claim without a lifetime of its own would be shortened")
+                    .next(next),
+            );
+        }
+        if !self.bootstrap.admin_password.is_empty() && self.bootstrap.admin_password.len() < 12 {
+            let fault = Fault::plain("`bootstrap.admin_password` is shorter than 12 bytes");
+            faults.push(fault.next("give 12 to 256 bytes, or leave it out for a random one"));
+        }
+        faults
+    }
+}

@@ -1,0 +1,69 @@
+//! The dispatcher: events leave the registry by its outbox and reach this node's connected devices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use claim::event::{OutboxEvent, OutboxKind, StateFeed};
+use claim::ports::Outbox;
+use claim::{ClaimState, StateChange, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+/// Events read at once.
+const BATCH: usize = 512;
+/// How long handed-on rows stay for whoever looks at them by hand.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+/// A lost wake-up costs this much at the most.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What the dispatcher has done, for metrics.
+#[derive(Default)]
+pub(crate) struct DispatchStats {
+    pub(crate) dispatched: AtomicU64,
+    pub(crate) errors: AtomicU64,
+}
+
+/// Hands on every event committed after `since` until `stop`.
+pub(crate) async fn dispatch(
+    outbox: Arc<dyn Outbox>,
+    feed: Arc<StateFeed>,
+    now: impl Fn() -> Timestamp,
+    mut since: i64,
+    stats: Arc<DispatchStats>,
+    stop: CancellationToken,
+) {
+    loop {
+        let wake = outbox.wake();
+        match outbox.tail(since, BATCH).await {
+            Ok(events) if !events.is_empty() => {
+                for event in &events {
+                    hand_on(&feed, event);
+                    since = event.seq;
+                }
+                stats.dispatched.fetch_add(events.len() as u64, Ordering::Relaxed);
+                if outbox.acknowledge(since, now().minus(KEEP)).await.is_err() {
+                    stats.errors.fetch_add(1, Ordering::Relaxed);
+                }
+                continue;
+            }
+            Ok(_) => {}
+            Err(_) => {
+                stats.errors.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = wake => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+fn hand_on(feed: &StateFeed, event: &OutboxEvent) {
+    let state = match event.kind {
+        OutboxKind::Claimed { claimed_at, .. } => ClaimState::Claimed { claimed_at },
+        OutboxKind::Unclaimed => ClaimState::None,
+        OutboxKind::CredentialRevoked => return feed.revoke(event.device),
+    };
+    feed.publish(&StateChange { device: event.device, name: Some(event.name.clone()), state });
+}
