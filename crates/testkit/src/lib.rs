@@ -1,1 +1,12 @@
-//! testkit
+//! What tests share: fakes of the ports, fixtures, and one contract battery a port, run against every adapter.
+//!
+//! Depends on `claim` alone, so that every crate can use it in its tests. Not for production code.
+#![forbid(unsafe_code)]
+
+pub mod fakes;
+pub mod fixtures;
+
+pub use fakes::{
+    FakeCache, FakeLedger, FakeRates, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter,
+};
+pub use fixtures::{World, at, confirmation, intake, keyring, origin};
