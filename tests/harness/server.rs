@@ -1,0 +1,178 @@
+//! A claimd of its own for each test: the real binary, free ports, a temporary folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up; generous, since machines are busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const ADMIN: &str = "admin@example.com";
+pub const ADMIN_PASSWORD: &str = "a-password-for-tests";
+
+/// A running server. Dropping it ends the process and removes the folder.
+pub struct Server {
+    child: Option<Child>,
+    folder: tempfile::TempDir,
+    env: Vec<(String, String)>,
+    pub mqtt: String,
+    pub ws: String,
+    pub coap: String,
+    pub http: String,
+    pub admin: String,
+}
+
+impl Server {
+    /// On defaults, but for ports given by the system.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With settings such as `("CLAIMD_CLAIM__ALLOW_BY_DEFAULT", "false")`.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let mut env: Vec<(String, String)> = [
+            ("CLAIMD_MQTT__BIND", "127.0.0.1:0"),
+            ("CLAIMD_MQTT__WS_BIND", "127.0.0.1:0"),
+            ("CLAIMD_COAP__BIND", "127.0.0.1:0"),
+            ("CLAIMD_HTTP__BIND", "127.0.0.1:0"),
+            ("CLAIMD_ADMIN__BIND", "127.0.0.1:0"),
+            ("CLAIMD_BOOTSTRAP__ADMIN_EMAIL", ADMIN),
+            ("CLAIMD_BOOTSTRAP__ADMIN_PASSWORD", ADMIN_PASSWORD),
+            ("CLAIMD_LOG__LEVEL", "warn"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .to_vec();
+        env.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let mut server = Self {
+            child: None,
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            env,
+            mqtt: String::new(),
+            ws: String::new(),
+            coap: String::new(),
+            http: String::new(),
+            admin: String::new(),
+        };
+        server.launch();
+        server
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running server").id()
+    }
+
+    /// Where the server's log lines go; for tests about what must not be in them.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Starts the process on the same folder; the addresses are new.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "the server runs already");
+        let ready = self.folder.path().join("ready.json");
+        let _ = std::fs::remove_file(&ready);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_claimd"))
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--ready-file")
+            .arg(&ready)
+            .env_clear()
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log file"))
+            .spawn()
+            .expect("claimd starts");
+        self.child = Some(child);
+        let addresses = self.await_ready(&ready);
+        let address = |name: &str| addresses[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {addresses}")).to_owned();
+        self.mqtt = address("mqtt");
+        self.ws = address("mqtt_ws");
+        self.coap = address("coap");
+        self.http = address("http");
+        self.admin = address("admin");
+    }
+
+    fn await_ready(&mut self, ready: &Path) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(text) = std::fs::read_to_string(ready) {
+                return serde_json::from_str(&text).expect("the ready file is one JSON object");
+            }
+            let ended = self.child.as_mut().expect("a child").try_wait().expect("a status");
+            assert!(ended.is_none(), "claimd ended at start: {ended:?}\n{}", self.log());
+            assert!(Instant::now() < deadline, "claimd is not ready in time\n{}", self.log());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// As the kernel does it: no warning, no clean-up.
+    pub fn kill_dash_nine(&mut self) {
+        let mut child = self.child.take().expect("a running server");
+        child.kill().expect("SIGKILL");
+        child.wait().expect("an end");
+    }
+
+    /// After somebody else has killed it.
+    pub fn reap(&mut self) {
+        self.child.take().expect("a server").wait().expect("an end");
+    }
+
+    /// SIGTERM, then waits for the end; the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a running server");
+        let sent = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().expect("kill");
+        assert!(sent.success());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().expect("a status") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "claimd does not stop\n{}", self.log());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// The value of a metric line that starts with `line`, 0 if there is none.
+    pub fn metric(&self, line: &str) -> f64 {
+        let text = ureq::get(format!("http://{}/metrics", self.admin))
+            .call()
+            .expect("metrics")
+            .body_mut()
+            .read_to_string()
+            .expect("text");
+        text.lines().filter(|l| l.starts_with(line)).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- server log ---\n{}", self.log());
+        }
+    }
+}
+
+/// Waits until `condition` gives something, or fails the test.
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}

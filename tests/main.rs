@@ -1,0 +1,11 @@
+//! End-to-end tests of the binary: real sockets, real clients, a server of its own for each test.
+
+mod bodies;
+mod clients;
+mod command_line;
+mod flows;
+mod gateways;
+mod harness;
+mod hostile;
+mod owners;
+mod promises;
