@@ -23,12 +23,14 @@
 #![warn(missing_docs)]
 
 mod bind;
+mod peer;
 mod seat;
 mod serve;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use bind::{Listener, Options};
+pub use peer::{PeerAddress, SignedIn};
 pub use seat::{Cap, Seat};
 pub use serve::{Connection, Drained, Serving};
 
