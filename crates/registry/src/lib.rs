@@ -1,1 +1,24 @@
-//! registry
+//! The device registry: the durable truth about makers, owners and devices. One SQLite file behind the domain's ports.
+//!
+//! One thread writes, everything that queued during its last commit in one transaction; a few connections read. A caller
+//! is answered after the commit has reached the disk and after this node's look-up cache has forgotten what changed.
+//!
+//! No protocol, no HTTP, no claim rule is here; the conditions of an ownership change are part of its one UPDATE.
+#![forbid(unsafe_code)]
+
+mod children;
+mod claims;
+mod config;
+mod directory;
+mod lookup;
+mod notes;
+mod outbox;
+mod readers;
+mod rows;
+mod schema;
+mod sealing;
+mod sqlite;
+mod writer;
+
+pub use config::Config;
+pub use sqlite::{OpenError, SqliteRegistry, Stats};

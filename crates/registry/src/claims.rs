@@ -1,0 +1,304 @@
+//! Ownership: one conditional UPDATE decides, with its audit and outbox rows in the same transaction.
+//!
+//! `claim_reset_at` is the fence: a claim and an unclaim set it, and a pending claim received at or before it is void for
+//! ever, whatever a replayed journal or a restored backup brings back.
+
+use claim::confirmation::ConfirmOutcome;
+use claim::event::Evidence;
+use claim::ports::{AssignOwner, Assignment, Freshness, Release, ReleaseOwner, Remembered, RetryKey, WriteError};
+use claim::{CustomerId, DeviceId, TenantId, Timestamp, Unavailable, UserId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::lookup::Forget;
+use crate::outbox;
+use crate::rows;
+use crate::sqlite::SqliteRegistry;
+use crate::writer::{After, Fault, NotWritten};
+
+/// How long a remembered answer is good for (thingsboard.md 5.4).
+const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+/// Remembered answers of one account.
+const REMEMBERED_PER_ACCOUNT: i64 = 1_000;
+
+/// An ownership change, owned, so that it can travel to the writer's thread.
+#[derive(Clone, Copy)]
+struct Assign {
+    tenant: TenantId,
+    device: DeviceId,
+    owner: CustomerId,
+    account: UserId,
+    proof: [u8; 32],
+    freshness: Freshness,
+    allow_by_default: bool,
+    retry: Option<RetryKey>,
+    now: Timestamp,
+    request_id: u64,
+}
+
+impl SqliteRegistry {
+    pub(crate) async fn assign(&self, request: AssignOwner<'_>) -> Result<Assignment, WriteError> {
+        let assign = Assign {
+            tenant: request.tenant,
+            device: request.device,
+            owner: request.owner,
+            account: request.account,
+            proof: *request.proof.as_bytes(),
+            freshness: request.freshness,
+            allow_by_default: request.allow_by_default,
+            retry: request.retry.copied(),
+            now: request.now,
+            request_id: request.origin.request_id,
+        };
+        match self.write(move |connection, after| apply(connection, after, &assign)).await {
+            Ok(assignment) => Ok(assignment),
+            Err(NotWritten::Refused(_) | NotWritten::Unavailable) => Err(WriteError::Unavailable),
+            Err(NotWritten::Unknown) => self.settle_assign(assign).await,
+        }
+    }
+
+    /// The commit's outcome is open: the row tells.
+    async fn settle_assign(&self, assign: Assign) -> Result<Assignment, WriteError> {
+        let row = self.readers.read(move |connection| standing(connection, assign.tenant, assign.device)).await;
+        match row {
+            Ok(Some(Standing { owner: Some(owner), proof: Some(proof), claimed_at: Some(at), generation, .. }))
+                if owner == assign.owner && proof == assign.proof && at == assign.now =>
+            {
+                Ok(Assignment::Assigned { claimed_at: at, generation })
+            }
+            // It may still be committed: the writer has not said no.
+            _ => Err(WriteError::OutcomeUnknown),
+        }
+    }
+
+    pub(crate) async fn release(&self, request: ReleaseOwner<'_>) -> Result<Release, WriteError> {
+        let (tenant, device, holder) = (request.tenant, request.device, request.holder);
+        let (account, again, now) = (request.account, request.allow_again, request.now);
+        let request_id = request.origin.request_id;
+        let change = move |connection: &Connection, after: &mut After| {
+            let Some(before) = standing(connection, tenant, device)? else { return Ok(Release::Gone) };
+            let fence = now.max(before.fence.unwrap_or(now));
+            let Some(previous) = before.owner else {
+                if holder.is_some() {
+                    return Ok(Release::Unowned { fence: None });
+                }
+                let sql = "UPDATE device SET claim_reset_at = ?3, version = version + 1 WHERE id = ?1 AND tenant = ?2";
+                let fenced = params![device.as_bytes(), tenant.as_bytes(), fence.as_millis()];
+                connection.prepare_cached(sql)?.execute(fenced)?;
+                let row = Audit { account, device, tenant, action: "unclaim", outcome: "unowned", now, request_id };
+                row.write(connection, Evidence::None, before.generation)?;
+                after.forget.push(Forget::Device(device));
+                return Ok(Release::Unowned { fence: Some(fence) });
+            };
+            if holder.is_some_and(|holder| holder != previous) {
+                return Ok(Release::NotHolder);
+            }
+            let generation: i64 = connection
+                .prepare_cached(
+                    "UPDATE device SET owner = NULL, proof_digest = NULL, claimed_at = NULL, generation = generation + 1, \
+                     version = version + 1, claim_reset_at = ?3, \
+                     claiming_allowed = CASE WHEN ?4 THEN 1 ELSE claiming_allowed END, \
+                     claiming_allowed_at = CASE WHEN ?4 THEN ?5 ELSE claiming_allowed_at END \
+                     WHERE id = ?1 AND tenant = ?2 AND owner = ?6 RETURNING generation",
+                )?
+                .query_row(
+                    params![
+                        device.as_bytes(),
+                        tenant.as_bytes(),
+                        fence.as_millis(),
+                        again,
+                        now.as_millis(),
+                        previous.as_bytes()
+                    ],
+                    |row| row.get(0),
+                )?;
+            let row = Audit { account, device, tenant, action: "unclaim", outcome: "released", now, request_id };
+            row.write(connection, Evidence::None, generation)?;
+            outbox::insert(connection, tenant, device, &before.name, outbox::Kind::Unclaimed, now)?;
+            after.event = true;
+            after.forget.push(Forget::Device(device));
+            Ok(Release::Released { previous, fence })
+        };
+        match self.write(change).await {
+            Ok(release) => Ok(release),
+            Err(NotWritten::Refused(_) | NotWritten::Unavailable) => Err(WriteError::Unavailable),
+            Err(NotWritten::Unknown) => Err(WriteError::OutcomeUnknown),
+        }
+    }
+
+    pub(crate) async fn recall(&self, key: RetryKey) -> Result<Option<Remembered>, Unavailable> {
+        self.readers
+            .read(move |connection| {
+                connection
+                    .prepare_cached("SELECT request, answer FROM remembered WHERE account = ?1 AND key = ?2")?
+                    .query_row(params![key.account.as_bytes(), key.key], |row| {
+                        Ok(Remembered { request: rows::bytes(row, 0)?, answer: row.get(1)? })
+                    })
+                    .optional()
+            })
+            .await
+    }
+
+    pub(crate) async fn keep(&self, key: RetryKey, answer: String, now: Timestamp) -> Result<(), Unavailable> {
+        self.write(move |connection, _| Ok(remember(connection, &key, &answer, now)?)).await.map_err(|_| Unavailable)
+    }
+}
+
+fn apply(connection: &Connection, after: &mut After, assign: &Assign) -> Result<Assignment, Fault> {
+    let (received, generation) = match assign.freshness {
+        Freshness::ReceivedAt(at) => (Some(at.as_millis()), None),
+        Freshness::Generation(generation) => (None, Some(generation)),
+    };
+    let won: Option<(i64, String)> = connection
+        .prepare_cached(
+            "UPDATE device SET owner = ?3, proof_digest = ?4, claimed_at = ?5, generation = generation + 1, \
+             version = version + 1, \
+             claim_reset_at = max(?5, coalesce(?6, ?5), coalesce(claim_reset_at, ?5)), \
+             claiming_allowed = NULL, claiming_allowed_at = NULL, \
+             code_digest = NULL, code_until = NULL, code_set_at = NULL \
+             WHERE id = ?1 AND tenant = ?2 AND owner IS NULL AND (?7 OR claiming_allowed = 1) \
+             AND (?6 IS NULL OR claim_reset_at IS NULL OR claim_reset_at < ?6) \
+             AND (?8 IS NULL OR generation = ?8) \
+             AND EXISTS (SELECT 1 FROM customer WHERE customer.id = ?3 AND customer.tenant = ?2) \
+             RETURNING generation, name",
+        )?
+        .query_row(
+            params![
+                assign.device.as_bytes(),
+                assign.tenant.as_bytes(),
+                assign.owner.as_bytes(),
+                assign.proof,
+                assign.now.as_millis(),
+                received,
+                assign.allow_by_default,
+                generation
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let Some((generation, name)) = won else {
+        let Some(row) = standing(connection, assign.tenant, assign.device)? else { return Ok(Assignment::Gone) };
+        return Ok(match row.owner {
+            Some(owner) => Assignment::Owned {
+                owner,
+                proof: row.proof.map(claim::SecretDigest::from_bytes),
+                claimed_at: row.claimed_at.unwrap_or(assign.now),
+                generation: row.generation,
+            },
+            None if !assign.allow_by_default && !row.allowed => Assignment::NotAllowed,
+            None => Assignment::Stale,
+        });
+    };
+    let evidence = assign.freshness.evidence();
+    let audit = Audit {
+        account: assign.account,
+        device: assign.device,
+        tenant: assign.tenant,
+        action: "confirm",
+        outcome: "claimed",
+        now: assign.now,
+        request_id: assign.request_id,
+    };
+    audit.write(connection, evidence, generation)?;
+    let kind = outbox::Kind::Claimed { owner: assign.owner, at: assign.now };
+    outbox::insert(connection, assign.tenant, assign.device, &name, kind, assign.now)?;
+    if let Some(key) = &assign.retry {
+        let outcome = ConfirmOutcome::Claimed { device: assign.device, claimed_at: assign.now, generation, evidence };
+        if let Some(answer) = outcome.to_remember() {
+            remember(connection, key, &answer, assign.now)?;
+        }
+    }
+    after.event = true;
+    after.forget.push(Forget::Device(assign.device));
+    Ok(Assignment::Assigned { claimed_at: assign.now, generation })
+}
+
+/// A device's ownership, read inside the writer.
+pub(crate) struct Standing {
+    pub(crate) name: String,
+    pub(crate) owner: Option<CustomerId>,
+    proof: Option<[u8; 32]>,
+    claimed_at: Option<Timestamp>,
+    pub(crate) generation: i64,
+    pub(crate) fence: Option<Timestamp>,
+    allowed: bool,
+}
+
+pub(crate) fn standing(
+    connection: &Connection,
+    tenant: TenantId,
+    device: DeviceId,
+) -> rusqlite::Result<Option<Standing>> {
+    let read = |row: &Row<'_>| {
+        Ok(Standing {
+            name: row.get(0)?,
+            owner: rows::optional_bytes(row, 1)?.map(CustomerId::from_bytes),
+            proof: rows::optional_bytes(row, 2)?,
+            claimed_at: rows::optional_instant(row, 3)?,
+            generation: row.get(4)?,
+            fence: rows::optional_instant(row, 5)?,
+            allowed: row.get::<_, Option<bool>>(6)?.unwrap_or(false),
+        })
+    };
+    connection
+        .prepare_cached(
+            "SELECT name, owner, proof_digest, claimed_at, generation, claim_reset_at, claiming_allowed FROM device \
+             WHERE id = ?1 AND tenant = ?2",
+        )?
+        .query_row(params![device.as_bytes(), tenant.as_bytes()], read)
+        .optional()
+}
+
+/// The audit row of a change a person made.
+pub(crate) struct Audit {
+    pub(crate) account: UserId,
+    pub(crate) device: DeviceId,
+    pub(crate) tenant: TenantId,
+    pub(crate) action: &'static str,
+    pub(crate) outcome: &'static str,
+    pub(crate) now: Timestamp,
+    pub(crate) request_id: u64,
+}
+
+impl Audit {
+    pub(crate) fn write(&self, connection: &Connection, evidence: Evidence, generation: i64) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "INSERT INTO audit (at, tenant, actor_kind, actor, action, device, outcome, reason, evidence, count, \
+                 charged, generation, origin, request_id) \
+                 VALUES (?1, ?2, 'account', ?3, ?4, ?5, ?6, ?6, ?7, 1, 0, ?8, 'api', ?9)",
+            )?
+            .execute(params![
+                self.now.as_millis(),
+                self.tenant.as_bytes(),
+                self.account.as_bytes(),
+                self.action,
+                self.device.as_bytes(),
+                self.outcome,
+                evidence.name(),
+                generation,
+                self.request_id.cast_signed()
+            ])?;
+        Ok(())
+    }
+}
+
+/// Keeps an answer unless the key has a live one; the account's oldest beyond the bound go.
+fn remember(connection: &Connection, key: &RetryKey, answer: &str, now: Timestamp) -> rusqlite::Result<()> {
+    let account = key.account.as_bytes();
+    connection
+        .prepare_cached("DELETE FROM remembered WHERE account = ?1 AND at < ?2")?
+        .execute(params![account, now.minus(REMEMBERED).as_millis()])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO remembered (account, key, request, answer, at) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (account, key) DO NOTHING",
+        )?
+        .execute(params![account, key.key, key.request, answer, now.as_millis()])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM remembered WHERE rid IN (SELECT rid FROM remembered WHERE account = ?1 \
+             ORDER BY at DESC, rid DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![account, REMEMBERED_PER_ACCOUNT])?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! The `[registry]` section of the configuration.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Where devices and owners are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `sqlite`: one file, one process.
+    pub backend: Backend,
+    /// The database file, absolute or below the data folder.
+    pub path: String,
+    /// Changes that may wait for the writer; more are refused as unavailable.
+    pub queue: usize,
+    /// Changes committed together at the most.
+    pub group: usize,
+    /// Reading connections.
+    pub readers: usize,
+    /// Devices and credentials in the look-up cache.
+    pub lookup_entries: u64,
+    /// Longest life of an entry there; changes on this node end it at once. At most 10 s.
+    #[serde(with = "humantime_serde")]
+    pub lookup_age: Duration,
+}
+
+/// What keeps the registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// An SQLite file.
+    #[default]
+    Sqlite,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Sqlite,
+            path: "registry.db".to_owned(),
+            queue: 65_536,
+            group: 1_024,
+            readers: 4,
+            lookup_entries: 1_000_000,
+            lookup_age: Duration::from_secs(10),
+        }
+    }
+}
