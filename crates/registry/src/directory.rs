@@ -173,7 +173,7 @@ impl Directory for SqliteRegistry {
     }
 
     fn create_account(&self, draft: AccountDraft, now: Timestamp) -> Answer<'_, Account> {
-        self.change(move |connection, _| accounts::create(connection, draft, now))
+        self.change(move |connection, _| accounts::create(connection, &draft, now))
     }
 
     fn bootstrap(&self, email: String, password_hash: String, now: Timestamp) -> Answer<'_, Option<Account>> {
@@ -234,7 +234,7 @@ impl Directory for SqliteRegistry {
         now: Timestamp,
     ) -> Answer<'_, (DeviceRecord, Option<CredentialView>)> {
         let vault = self.vault();
-        self.change(move |connection, after| devices::save(connection, after, &vault, tenant, draft, now))
+        self.change(move |connection, after| devices::save(connection, after, &vault, tenant, &draft, now))
     }
 
     fn device_record(&self, tenant: TenantId, id: DeviceId) -> Answer<'_, DeviceRecord> {

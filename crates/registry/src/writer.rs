@@ -81,7 +81,7 @@ impl Writer {
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("registry-writer".to_owned())
-            .spawn(move || run(connection, &receiver, &of_thread, group))?;
+            .spawn(move || run(&connection, &receiver, &of_thread, group))?;
         Ok(Self { queue: Some(sender).into(), thread: Some(thread).into(), shared })
     }
 
@@ -147,13 +147,13 @@ impl Writer {
     }
 }
 
-fn run(connection: Connection, queue: &Receiver<Job>, shared: &Shared, group: usize) {
+fn run(connection: &Connection, queue: &Receiver<Job>, shared: &Shared, group: usize) {
     let mut jobs = Vec::with_capacity(group);
     while let Ok(first) = queue.recv() {
         jobs.push(first);
         jobs.extend(queue.try_iter().take(group.saturating_sub(1)));
         shared.stats.queued.fetch_sub(jobs.len() as u64, Ordering::Relaxed);
-        commit(&connection, &mut jobs, shared);
+        commit(connection, &mut jobs, shared);
     }
     // Leaves the file in one piece for whoever copies it.
     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

@@ -33,7 +33,7 @@ fn folded(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-pub(super) fn create(connection: &Connection, draft: AccountDraft, now: Timestamp) -> Result<Account, Fault> {
+pub(super) fn create(connection: &Connection, draft: &AccountDraft, now: Timestamp) -> Result<Account, Fault> {
     let id = UserId::random();
     let customer = match draft.authority {
         Authority::TenantAdmin => None,
@@ -101,7 +101,7 @@ pub(super) fn bootstrap(
         additional_info: None,
         password_hash: Some(password_hash),
     };
-    create(connection, draft, now).map(Some)
+    create(connection, &draft, now).map(Some)
 }
 
 pub(super) fn one(connection: &Connection, id: UserId) -> rusqlite::Result<Option<Account>> {

@@ -67,7 +67,7 @@ pub(super) fn save(
     after: &mut After,
     vault: &Vault,
     tenant: TenantId,
-    draft: DeviceDraft,
+    draft: &DeviceDraft,
     now: Timestamp,
 ) -> Result<(DeviceRecord, Option<CredentialView>), Fault> {
     let profile = match (draft.profile, &draft.profile_name) {

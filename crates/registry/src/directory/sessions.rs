@@ -54,11 +54,10 @@ pub(super) fn rotate(
     Ok(RefreshUse::Rotated(account))
 }
 
-pub(super) fn signing_key(
-    connection: &Connection,
-    sealer: &Sealer,
-    now: Timestamp,
-) -> Result<(String, Arc<Secret<Vec<u8>>>), Fault> {
+/// The key's id and the key.
+pub(super) type SigningKey = (String, Arc<Secret<Vec<u8>>>);
+
+pub(super) fn signing_key(connection: &Connection, sealer: &Sealer, now: Timestamp) -> Result<SigningKey, Fault> {
     let row: Option<(String, Vec<u8>)> = connection
         .query_row("SELECT kid, sealed FROM signing_key ORDER BY created_at DESC LIMIT 1", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
