@@ -1,1 +1,22 @@
-//! claim-cache
+//! Pending claims, attempt counters and submission rates in this process's memory, with a journal of the claims on disk.
+//!
+//! [`MemoryClaimCache`] is the [`claim::ports::ClaimCache`] of a single node: a sharded map, a coarse expiry ring, a bound
+//! that refuses before the ack and never evicts what is unexpired, and a journal from which an acknowledged claim comes
+//! back after a crash as far as [`Durability`] says. [`MemoryAttempts`] and [`MemoryRates`] count beside it.
+//!
+//! Not here: any rule about who may claim what, and any protocol.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod attempts;
+mod clock;
+mod config;
+pub mod journal;
+mod memory;
+mod rates;
+
+pub use attempts::MemoryAttempts;
+pub use clock::SystemClock;
+pub use config::{Backend, Config, Durability};
+pub use memory::{MemoryClaimCache, OpenError, Stats, Sweeper};
+pub use rates::MemoryRates;

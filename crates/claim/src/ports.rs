@@ -247,7 +247,8 @@ pub trait SubmitRates: Send + Sync {
     /// Whether the address is locked out after refused credentials.
     fn address_locked(&self, address: IpAddr, now: Timestamp) -> Result<(), TooOften>;
 
-    /// Counts a refused credential of an address; beyond `budget` the address is locked for `lockout`.
+    /// Counts a refused credential of an address; with the last one that `budget` allows the address is locked for
+    /// `lockout`. IPv6 addresses are counted by their /64.
     fn refused_credential(&self, address: IpAddr, budget: Budget, lockout: Duration, now: Timestamp);
 }
 

@@ -3,8 +3,10 @@
 //! Depends on `claim` alone, so that every crate can use it in its tests. Not for production code.
 #![forbid(unsafe_code)]
 
+pub mod cache_battery;
 pub mod fakes;
 pub mod fixtures;
+pub mod ledger_battery;
 
 pub use fakes::{
     FakeCache, FakeLedger, FakeRates, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter,

@@ -73,7 +73,7 @@ impl SubmitRates for FakeRates {
         let mut state = lock(&self.state);
         let refused = state.refused.entry(address).or_default();
         refused.push(now);
-        if refused.iter().filter(|at| now < at.plus(budget.window)).count() > budget.tries as usize {
+        if refused.iter().filter(|at| now < at.plus(budget.window)).count() >= budget.tries as usize {
             state.locked_until.insert(address, now.plus(lockout));
         }
     }

@@ -1,0 +1,127 @@
+//! The `[claim_cache]` section of the configuration.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Where pending claims are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// This process's memory, with a journal on disk.
+    #[default]
+    Memory,
+}
+
+/// What an acknowledged claim survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// A graceful stop.
+    None,
+    /// Also a crash or kill of the process: the ack waits until the operating system has the record.
+    #[default]
+    Os,
+    /// Also a power loss: the ack waits until the disk has the record.
+    Fsync,
+}
+
+/// The `[claim_cache]` section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where pending claims are kept.
+    pub backend: Backend,
+    /// What an acknowledged claim survives.
+    pub durability: Durability,
+    /// Most pending claims in all. 0 means the smaller of 10,000,000 and what a quarter of the memory holds.
+    pub max_pending: u64,
+    /// Most pending claims of one tenant.
+    pub max_pending_per_tenant: u64,
+    /// Size at which a journal file is closed and the next begun, in bytes; at least 4,096.
+    pub journal_segment_bytes: u64,
+    /// Most bytes waiting for the journal's writer; beyond that claims are refused.
+    pub journal_queue_bytes: usize,
+    /// How often the journal is synced to disk with durability `os`.
+    #[serde(with = "humantime_serde")]
+    pub journal_sync_interval: Duration,
+    /// Most keys (account and device) whose wrong tries are counted; beyond that nothing is evaluated.
+    pub attempt_keys: usize,
+    /// Most senders whose rate is tracked; beyond that a sender of the last second is forgotten.
+    pub rate_senders: usize,
+    /// Most addresses whose refused credentials are counted (IPv6 by /64); beyond that an old one is forgotten.
+    pub rate_addresses: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Memory,
+            durability: Durability::Os,
+            max_pending: 0,
+            max_pending_per_tenant: 1_000_000,
+            journal_segment_bytes: 64 * 1024 * 1024,
+            journal_queue_bytes: 64 * 1024 * 1024,
+            journal_sync_interval: Duration::from_millis(200),
+            attempt_keys: 1_000_000,
+            rate_senders: 1_000_000,
+            rate_addresses: 65_536,
+        }
+    }
+}
+
+/// The most that `max_pending` = 0 allows.
+const AUTOMATIC_MOST: u64 = 10_000_000;
+/// What is allowed when the machine does not say how much memory it has.
+const AUTOMATIC_UNKNOWN: u64 = 1_000_000;
+/// Memory of one pending claim at the worst filling of the map, ring included, in bytes.
+const ENTRY_BYTES: u64 = 200;
+
+impl Config {
+    /// The bound on pending claims in force.
+    pub fn max_pending(&self) -> u64 {
+        match self.max_pending {
+            0 => automatic(memory_bytes()),
+            limit => limit,
+        }
+    }
+}
+
+fn automatic(memory: Option<u64>) -> u64 {
+    memory.map_or(AUTOMATIC_UNKNOWN, |bytes| (bytes / 4 / ENTRY_BYTES).min(AUTOMATIC_MOST))
+}
+
+/// Memory this process may use: the machine's, or its control group's where that is less.
+fn memory_bytes() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total_of_meminfo);
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    machine.into_iter().chain(group).min()
+}
+
+fn total_of_meminfo(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_automatic_bound_is_a_quarter_of_memory_and_ten_million_at_most() {
+        assert_eq!(automatic(Some(800)), 1);
+        assert_eq!(automatic(Some(8_000_000_000 - 800)), 9_999_999);
+        assert_eq!(automatic(Some(8_000_000_000)), 10_000_000);
+        assert_eq!(automatic(Some(u64::MAX)), 10_000_000);
+        assert_eq!(automatic(None), 1_000_000);
+        let config = Config { max_pending: 7, ..Config::default() };
+        assert_eq!(config.max_pending(), 7);
+    }
+
+    #[test]
+    fn meminfo_is_read_as_linux_writes_it() {
+        assert_eq!(total_of_meminfo("MemTotal:       16316412 kB\nMemFree: 1 kB\n"), Some(16_316_412 * 1024));
+        assert_eq!(total_of_meminfo("nothing"), None);
+    }
+}
