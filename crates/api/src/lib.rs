@@ -1,1 +1,136 @@
-//! api
+//! The HTTP API for people and tools: ThingsBoard's REST subset for owners and makers, sign-in, and our own routes.
+//!
+//! An owner's `POST /api/customer/device/{name}/claim` enters in `routes/owner.rs`, is decided by [`claim::Confirmation`]
+//! and answered in `reply.rs`. Makers' set-up calls go through the [`Directory`] port. Who asks is found once, in
+//! `extract.rs`; every handler for signed-in people takes a `Caller`, so one without it does not compile into a secret door.
+//!
+//! Promises: no handler decides a claim; every look-up is scoped by the caller's tenant; no answer, error or log of this
+//! crate holds a secret, a token or a password; the OpenAPI document is built from the same table as the router.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod bearer;
+mod config;
+mod docs;
+mod extract;
+mod model;
+mod passwords;
+mod reply;
+mod routes;
+mod throttle;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::Extensions;
+use claim::directory::{Account, Directory, DirectoryError};
+use claim::{Confirmation, Keyring, Origin, Secret, Timestamp, UserId};
+use listener::PeerAddress;
+use moka::sync::Cache;
+
+pub use config::Config;
+pub use passwords::{PasswordFault, Passwords};
+
+use bearer::Bearers;
+use reply::Fault;
+use throttle::Throttle;
+
+/// Accounts kept at hand, and for how long: what another node changes is noticed after this.
+const ACCOUNTS: (u64, Duration) = (10_000, Duration::from_secs(10));
+
+/// What the API needs.
+pub struct ApiParts {
+    /// Where ownership changes hands.
+    pub confirmation: Confirmation,
+    /// Makers' and operators' work.
+    pub directory: Arc<dyn Directory>,
+    /// Digest keys.
+    pub keyring: Arc<Keyring>,
+    /// The wall clock.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The process's counter of requests.
+    pub request_ids: Arc<AtomicU64>,
+    /// The key bearers are signed with and its id, see [`Directory::signing_key`].
+    pub signing_key: (String, Arc<Secret<Vec<u8>>>),
+    /// Password hashing.
+    pub passwords: Passwords,
+    /// The `[owner_api]` section.
+    pub config: Config,
+    /// Where people reach this server, for links; empty: as the request says.
+    pub public_url: String,
+}
+
+/// The API's state, shared by all requests.
+#[derive(Clone)]
+pub(crate) struct Api {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: ApiParts,
+    bearers: Bearers,
+    throttle: Throttle,
+    accounts: Cache<UserId, Arc<Account>>,
+}
+
+/// The routes under `/api/` (but for the devices' own `/api/v1/`), as a service for the HTTP listener.
+pub fn router(parts: ApiParts) -> Router {
+    let (kid, key) = &parts.signing_key;
+    let inner = Inner {
+        bearers: Bearers::new(kid.clone(), key, parts.config.bearer_lifetime),
+        throttle: Throttle::new(&parts.config),
+        accounts: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
+        parts,
+    };
+    routes::all(Api { inner: Arc::new(inner) })
+}
+
+impl Api {
+    fn now(&self) -> Timestamp {
+        (self.inner.parts.clock)()
+    }
+
+    fn config(&self) -> &Config {
+        &self.inner.parts.config
+    }
+
+    fn directory(&self) -> &dyn Directory {
+        &*self.inner.parts.directory
+    }
+
+    /// Where a request comes from.
+    fn origin(&self, extensions: &Extensions) -> Origin {
+        let address = extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let request_id = self.inner.parts.request_ids.fetch_add(1, Ordering::Relaxed);
+        Origin { transport: None, address, address_proven: true, request_id }
+    }
+
+    /// The account a bearer speaks for, if it still does.
+    async fn account_of(&self, token: &str) -> Result<Arc<Account>, Fault> {
+        let verified = self.inner.bearers.verify(token, self.now())?;
+        let account = match self.inner.accounts.get(&verified.account) {
+            Some(account) => account,
+            None => match self.directory().account(verified.account).await {
+                Ok(account) => {
+                    let account = Arc::new(account);
+                    self.inner.accounts.insert(account.id, Arc::clone(&account));
+                    account
+                }
+                Err(DirectoryError::Unavailable) => return Err(Fault::unavailable()),
+                Err(_) => return Err(Fault::unauthenticated("the account is gone; sign in as another")),
+            },
+        };
+        if account.tenant != verified.tenant || account.session_epoch != verified.epoch {
+            return Err(Fault::unauthenticated("the account's sessions were ended; sign in at `/api/auth/login`"));
+        }
+        Ok(account)
+    }
+
+    /// What changed an account makes it be looked up again.
+    fn forget_account(&self, id: UserId) {
+        self.inner.accounts.invalidate(&id);
+    }
+}

@@ -87,8 +87,9 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("claimd");
         let submissions = Family::<Submission, Counter>::default();
-        let submit_seconds =
-            Family::<ByTransport, Histogram>::new_with_constructor(|| Histogram::new(exponential_buckets(50e-6, 2.0, 18)));
+        let submit_seconds = Family::<ByTransport, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(50e-6, 2.0, 18))
+        });
         let auth_failures = Family::default();
         let confirmations = Family::default();
         let unclaims = Family::default();
@@ -250,9 +251,9 @@ mod tests {
         assert_eq!(seen.len(), metrics.submissions.len());
         assert!(metrics.submissions.iter().all(|counter| counter.get() == 1));
         let text = metrics.render(&[]);
-        assert!(text.contains(
-            r#"claimd_submissions_total{transport="coap",source="gateway",outcome="rate_limited"} 1"#
-        ));
+        assert!(
+            text.contains(r#"claimd_submissions_total{transport="coap",source="gateway",outcome="rate_limited"} 1"#)
+        );
         assert!(text.ends_with("# EOF\n"));
     }
 }

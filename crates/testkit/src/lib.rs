@@ -2,6 +2,7 @@
 //!
 //! Depends on `claim` alone, so that every crate can use it in its tests. Not for production code.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a battery that cannot go on has failed")]
 
 pub mod cache_battery;
 pub mod fakes;

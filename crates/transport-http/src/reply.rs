@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use claim::time::whole_seconds;
 use claim::{AuthError, ClaimState, Receipt, SubmitError};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
@@ -123,9 +124,7 @@ fn unauthenticated(text: &str) -> Response<Answer> {
 
 fn later(mut response: Response<Answer>, retry_after: Option<Duration>) -> Response<Answer> {
     if let Some(wait) = retry_after {
-        // Rounded up: a client that comes when it was told to must not be refused again.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
     }
     response
 }

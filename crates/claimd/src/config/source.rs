@@ -156,11 +156,9 @@ fn typed(text: &str, default: &Value) -> Value {
 
 /// All known keys, dotted.
 fn keys(defaults: &Value) -> impl Iterator<Item = String> {
-    defaults
-        .as_object()
-        .into_iter()
-        .flatten()
-        .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |(key, _)| format!("{section}.{key}")))
+    defaults.as_object().into_iter().flatten().flat_map(|(section, keys)| {
+        keys.as_object().into_iter().flatten().map(move |(key, _)| format!("{section}.{key}"))
+    })
 }
 
 fn pointer(key: &str) -> String {

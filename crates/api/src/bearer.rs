@@ -1,0 +1,184 @@
+//! Bearers: short-lived JWTs under one algorithm and the install's own key.
+
+use std::time::Duration;
+
+use claim::directory::Account;
+use claim::owner::Authority;
+use claim::{Secret, TenantId, Timestamp, UserId};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model::NO_CUSTOMER;
+
+const ISSUER: &str = "claimd";
+
+/// What a bearer says; ThingsBoard's names, so that its clients can read it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Claims {
+    sub: String,
+    user_id: Uuid,
+    scopes: Vec<String>,
+    tenant_id: Uuid,
+    customer_id: Uuid,
+    iss: String,
+    iat: i64,
+    exp: i64,
+    /// Bearers of an older epoch than the account's are void (password changed).
+    epoch: i64,
+}
+
+/// Why a bearer is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BearerFault {
+    Bad,
+    Expired,
+}
+
+/// Who a bearer speaks for; whether that account still exists is for the caller to look up.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verified {
+    pub(crate) account: UserId,
+    pub(crate) tenant: TenantId,
+    pub(crate) epoch: i64,
+}
+
+pub(crate) struct Bearers {
+    kid: String,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+    lifetime: Duration,
+}
+
+impl Bearers {
+    pub(crate) fn new(kid: String, key: &Secret<Vec<u8>>, lifetime: Duration) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+        // The clock is ours: `now` is compared below, so that what is tested is what runs.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        let (encoding, decoding) = (EncodingKey::from_secret(key.expose()), DecodingKey::from_secret(key.expose()));
+        Self { kid, encoding, decoding, validation, lifetime }
+    }
+
+    pub(crate) fn issue(&self, account: &Account, now: Timestamp) -> Option<String> {
+        let (scope, customer) = match account.authority {
+            Authority::TenantAdmin => ("TENANT_ADMIN", NO_CUSTOMER),
+            Authority::CustomerUser(customer) => ("CUSTOMER_USER", customer.uuid()),
+        };
+        let claims = Claims {
+            sub: account.email.clone(),
+            user_id: account.id.uuid(),
+            scopes: vec![scope.to_owned()],
+            tenant_id: account.tenant.uuid(),
+            customer_id: customer,
+            iss: ISSUER.to_owned(),
+            iat: now.as_millis() / 1000,
+            exp: now.plus(self.lifetime).as_millis() / 1000,
+            epoch: account.session_epoch,
+        };
+        let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::HS256) };
+        jsonwebtoken::encode(&header, &claims, &self.encoding).ok()
+    }
+
+    pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, BearerFault> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| BearerFault::Bad)?;
+        if header.kid.as_ref() != Some(&self.kid) {
+            return Err(BearerFault::Bad);
+        }
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
+            .map_err(|_| BearerFault::Bad)?
+            .claims;
+        if now.as_millis() / 1000 >= claims.exp {
+            return Err(BearerFault::Expired);
+        }
+        Ok(Verified { account: claims.user_id.into(), tenant: claims.tenant_id.into(), epoch: claims.epoch })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const QUARTER: Duration = Duration::from_secs(15 * 60);
+
+    fn account() -> Account {
+        Account {
+            id: UserId::random(),
+            tenant: TenantId::random(),
+            authority: Authority::TenantAdmin,
+            operator: false,
+            email: "a@example.com".to_owned(),
+            first_name: None,
+            last_name: None,
+            additional_info: None,
+            created_at: NOW,
+            session_epoch: 3,
+        }
+    }
+
+    fn bearers(key: u8) -> Bearers {
+        Bearers::new("k1".to_owned(), &Secret::new(vec![key; 32]), QUARTER)
+    }
+
+    #[test]
+    fn a_bearer_names_its_account_until_it_expires() {
+        let (bearers, account) = (bearers(1), account());
+        let token = bearers.issue(&account, NOW).expect("a token");
+        let verified = bearers.verify(&token, NOW.plus(QUARTER - Duration::from_secs(1))).expect("valid");
+        assert_eq!(verified, Verified { account: account.id, tenant: account.tenant, epoch: 3 });
+        assert_eq!(bearers.verify(&token, NOW.plus(QUARTER)), Err(BearerFault::Expired));
+    }
+
+    #[test]
+    fn forged_unsigned_and_foreign_tokens_are_refused() {
+        let (bearers, account) = (bearers(1), account());
+        let good = bearers.issue(&account, NOW).expect("a token");
+        let parts: Vec<&str> = good.split('.').collect();
+        let header = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let foreign = super::tests::bearers(2).issue(&account, NOW).expect("a token");
+        let other_kid =
+            Bearers::new("k2".to_owned(), &Secret::new(vec![1; 32]), QUARTER).issue(&account, NOW).expect("a token");
+        let hs512 = jsonwebtoken::encode(
+            &Header { kid: Some("k1".to_owned()), ..Header::new(Algorithm::HS512) },
+            &serde_json::json!({"sub": "a", "iss": "claimd", "exp": i64::MAX}),
+            &EncodingKey::from_secret(&[1; 32]),
+        )
+        .expect("a token");
+        let signed = |claims: serde_json::Value| {
+            let header = Header { kid: Some("k1".to_owned()), ..Header::new(Algorithm::HS256) };
+            jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&[1; 32])).expect("a token")
+        };
+        let whole = serde_json::json!({"sub": "a", "userId": account.id.uuid(), "scopes": [], "iat": 0, "epoch": 0,
+            "tenantId": account.tenant.uuid(), "customerId": NO_CUSTOMER, "iss": "claimd", "exp": NOW.as_millis()});
+        let without = |name: &str| {
+            let mut claims = whole.clone();
+            claims.as_object_mut().expect("an object").remove(name);
+            signed(claims)
+        };
+        assert!(bearers.verify(&signed(whole.clone()), NOW).is_ok());
+        let mut other_issuer = whole.clone();
+        other_issuer["iss"] = "thingsboard.io".into();
+        for (case, token) in [
+            ("other key", foreign),
+            ("other key id", other_kid),
+            ("other algorithm", hs512),
+            ("unsigned", format!("{}.{}.", header(r#"{"alg":"none","kid":"k1"}"#), parts[1])),
+            ("signature cut", format!("{}.{}.", parts[0], parts[1])),
+            ("no expiry", without("exp")),
+            ("no issuer", without("iss")),
+            ("no user", without("userId")),
+            ("other issuer", signed(other_issuer)),
+            ("text", "not a token".to_owned()),
+            ("nothing", String::new()),
+        ] {
+            assert_eq!(bearers.verify(&token, NOW), Err(BearerFault::Bad), "{case}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Operators' work: tenants. And what a maker may look back at: the audit rows.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use claim::directory::AuditRow;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{One, Page, Paging, title};
+use crate::Api;
+use crate::extract::{Asked, At, Caller, Sent};
+use crate::model::{PageJson, TenantJson};
+use crate::reply::Fault;
+
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct TenantDraft {
+    title: String,
+}
+
+pub(crate) async fn create(State(api): State<Api>, caller: Caller, Sent(draft): Sent<TenantDraft>) -> One<TenantJson> {
+    caller.operator()?;
+    let tenant = api.directory().create_tenant(title("title", &draft.title)?, api.now()).await?;
+    Ok(Json(tenant.into()))
+}
+
+pub(crate) async fn list(State(api): State<Api>, caller: Caller, Asked(paging): Asked<Paging>) -> Page<TenantJson> {
+    caller.operator()?;
+    let (request, size, number) = paging.checked()?;
+    let page = api.directory().tenants(request).await?;
+    Ok(Json(PageJson::new(page, size, number, TenantJson::from)))
+}
+
+pub(crate) async fn remove(State(api): State<Api>, caller: Caller, At(id): At<Uuid>) -> Result<StatusCode, Fault> {
+    caller.operator()?;
+    api.directory().delete_tenant(id.into(), api.now()).await?;
+    api.inner.accounts.invalidate_all();
+    Ok(StatusCode::OK)
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Since {
+    #[serde(default)]
+    since: i64,
+    #[serde(default = "super::hundred")]
+    limit: u32,
+}
+
+#[derive(Serialize)]
+pub(crate) struct AuditRows {
+    data: Vec<AuditRow>,
+}
+
+pub(crate) async fn audit(State(api): State<Api>, caller: Caller, Asked(asked): Asked<Since>) -> One<AuditRows> {
+    let tenant = caller.maker()?.tenant;
+    if !(1..=1000).contains(&asked.limit) {
+        return Err(Fault::bad_request("`limit` is not 1 to 1000"));
+    }
+    Ok(Json(AuditRows { data: api.directory().audit(tenant, asked.since, asked.limit).await? }))
+}

@@ -1,0 +1,64 @@
+//! What the tests need beyond Rust: Debian packages, and Python packages in a venv under `target/`.
+//! Installs only what is missing, and says what it installs before it does.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::{output, root, run, say};
+
+/// A Debian package and the file that shows it is there.
+const PACKAGES: &[(&str, &str)] = &[
+    ("mosquitto-clients", "/usr/bin/mosquitto_pub"),
+    ("libcoap3-bin", "/usr/bin/coap-client-notls"),
+    ("curl", "/usr/bin/curl"),
+    ("python3", "/usr/bin/python3"),
+    ("python3-venv", "/usr/share/doc/python3-venv"),
+];
+
+/// Python packages, pinned: the tests speak through them as strangers do.
+const PYTHON: &[&str] =
+    &["paho-mqtt==2.2.0", "aiocoap==0.4.17", "tb-mqtt-client==1.13.14", "tb-rest-client==4.4", "mmh3==5.3.1"];
+
+pub(crate) fn install() -> Result<(), String> {
+    debian(PACKAGES)?;
+    python()
+}
+
+pub(crate) fn debian(packages: &[(&str, &str)]) -> Result<(), String> {
+    let missing: Vec<&str> =
+        packages.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(package, _)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say(&format!("== installing Debian packages: {}", missing.join(" ")));
+    let hint = |reason: String| format!("{reason}\nhint: install by hand: apt-get install {}", missing.join(" "));
+    run(&mut apt(&["update", "-q"])).map_err(hint)?;
+    run(apt(&["install", "-q", "-y", "--no-install-recommends"]).args(&missing)).map_err(hint)
+}
+
+/// apt-get as root, or through sudo where we are somebody else.
+fn apt(arguments: &[&str]) -> Command {
+    let root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    let mut command = if root {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("apt-get");
+        sudo
+    };
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+    command
+}
+
+fn python() -> Result<(), String> {
+    let venv = root().join("target/venv");
+    let stamp = venv.join("installed");
+    let wanted = PYTHON.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    say(&format!("== installing Python packages into target/venv: {}", PYTHON.join(" ")));
+    run(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON))?;
+    std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
+}
