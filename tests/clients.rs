@@ -71,9 +71,7 @@ fn mosquitto_sub_hears_the_devices_fate() {
     submitter.hello("submitter", Some(&device.token), None);
     let state = submitter.subscribe("v1/devices/me/claim/state");
     assert!(matches!(state, crate::harness::Heard::SubAck { .. }));
-    eventually("both are subscribed", || {
-        (server.metric("claimd_mqtt_subscriptions") >= 2.0).then_some(())
-    });
+    eventually("both are subscribed", || (server.metric("claimd_mqtt_subscriptions") >= 2.0).then_some(()));
     submitter.ask("v1/devices/me/claim", br#"{"secretKey":"s"}"#);
     owner_claims(&world, "listener", "s");
     let output = subscriber.join().expect("a subscriber");
@@ -168,8 +166,7 @@ fn script(name: &str, server: &Server, env: &[(&str, &str)]) -> String {
 fn paho_claims_in_both_protocol_versions_and_over_websocket() {
     let server = Server::start();
     let world = World::new(&server);
-    let tokens: Vec<String> =
-        ["paho-3", "paho-5", "paho-ws"].iter().map(|name| world.device(name).token).collect();
+    let tokens: Vec<String> = ["paho-3", "paho-5", "paho-ws"].iter().map(|name| world.device(name).token).collect();
     let (_, ws_port) = host_port(server.ws.trim_end_matches("/mqtt"));
     script("paho.py", &server, &[("TOKENS", &tokens.join(",")), ("WS_PORT", &ws_port.to_string())]);
     for name in ["paho-3", "paho-5", "paho-ws"] {
@@ -205,9 +202,9 @@ fn rumqttc_claims() {
     client
         .publish("v1/devices/me/claim", rumqttc::QoS::AtLeastOnce, false, r#"{"secretKey":"s3cret"}"#)
         .expect("queued");
-    let acked = connection.iter().any(|event| {
-        matches!(event.expect("no error"), rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_)))
-    });
+    let acked = connection
+        .iter()
+        .any(|event| matches!(event.expect("no error"), rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_))));
     assert!(acked);
     owner_claims(&world, "rumqttc", "s3cret");
 }

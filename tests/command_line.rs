@@ -116,10 +116,22 @@ fn health_readiness_and_metrics_are_served() {
     assert_eq!(ready["ready"], true, "{ready}");
     let metrics = admin.get("/metrics").body;
     for name in [
-        "claimd_build_info", "claimd_connections", "claimd_auth_failures", "claimd_submissions_total",
-        "claimd_submit_seconds", "claimd_pending_claims", "claimd_pending_claims_limit", "claimd_confirmations",
-        "claimd_confirm_seconds", "claimd_unclaims", "claimd_attempts_blocked_total", "claimd_limit_reached",
-        "claimd_outbox_pending", "claimd_disk_free_bytes", "claimd_protocol_errors", "claimd_coap_suppressed",
+        "claimd_build_info",
+        "claimd_connections",
+        "claimd_auth_failures",
+        "claimd_submissions_total",
+        "claimd_submit_seconds",
+        "claimd_pending_claims",
+        "claimd_pending_claims_limit",
+        "claimd_confirmations",
+        "claimd_confirm_seconds",
+        "claimd_unclaims",
+        "claimd_attempts_blocked_total",
+        "claimd_limit_reached",
+        "claimd_outbox_pending",
+        "claimd_disk_free_bytes",
+        "claimd_protocol_errors",
+        "claimd_coap_suppressed",
     ] {
         assert!(metrics.contains(name), "`{name}` is missing:\n{metrics}");
     }

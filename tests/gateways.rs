@@ -132,8 +132,8 @@ fn a_gateway_never_replaces_what_the_device_announced_itself() {
     let world = World::new(&server);
     let gateway = world.gateway("gw");
     let device = world.device("speaks for itself");
-    let own = Mqtt::connect(&server.mqtt, Version::V5, &device.token)
-        .ask("v1/devices/me/claim", br#"{"secretKey":"own"}"#);
+    let own =
+        Mqtt::connect(&server.mqtt, Version::V5, &device.token).ask("v1/devices/me/claim", br#"{"secretKey":"own"}"#);
     assert_eq!(code(&own), 0);
     let mut client = Mqtt::connect(&server.mqtt, Version::V5, &gateway.token);
     assert_eq!(code(&batch(&mut client, &json!({"speaks for itself": {"secretKey": "other"}}))), 0x87);

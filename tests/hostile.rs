@@ -51,7 +51,11 @@ fn silent_and_half_open_connections_delay_nobody() {
         match n / 3 % 3 {
             0 => {}
             1 => drop(stream.write_all(if n % 3 == 0 { b"\x10\x20\x00\x04MQ" } else { b"GET / HTTP/1.1\r\nHo" })),
-            _ => drop(stream.write_all(if n % 3 == 0 { b"\x10\xff\xff\xff\x7f" } else { b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n" })),
+            _ => drop(stream.write_all(if n % 3 == 0 {
+                b"\x10\xff\xff\xff\x7f"
+            } else {
+                b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n"
+            })),
         }
         silent.push(stream);
     }
@@ -62,7 +66,8 @@ fn silent_and_half_open_connections_delay_nobody() {
 
 #[test]
 fn beyond_the_cap_the_oldest_silent_connection_goes_first() {
-    let server = Server::with(&[("CLAIMD_LIMITS__UNAUTHENTICATED", "20"), ("CLAIMD_LIMITS__UNAUTHENTICATED_PER_ADDRESS", "20")]);
+    let server =
+        Server::with(&[("CLAIMD_LIMITS__UNAUTHENTICATED", "20"), ("CLAIMD_LIMITS__UNAUTHENTICATED_PER_ADDRESS", "20")]);
     let world = World::new(&server);
     let mut silent: Vec<Mqtt> = (0..60).map(|_| Mqtt::open(&server.mqtt, Version::V5)).collect();
     serves(&server, &world, "over the cap");
@@ -209,10 +214,17 @@ fn no_secret_token_or_password_reaches_the_log() {
     Mqtt::open(&server.mqtt, Version::V311).hello("MARKER-CLIENT", Some("MARKER-TOKEN"), Some("MARKER-PASSWORD"));
     world.alice.client.claim("quiet", "MARKER-SECRET-2");
     world.alice.client.claim("quiet", "MARKER-SECRET-1");
-    Client::stranger(&server.http).post("/api/auth/login", &serde_json::json!({"username": "x", "password": "MARKER-PASSWORD"}));
+    Client::stranger(&server.http)
+        .post("/api/auth/login", &serde_json::json!({"username": "x", "password": "MARKER-PASSWORD"}));
     let log = server.log();
     assert!(!log.is_empty(), "there is a log to look at");
-    for marker in ["MARKER-SECRET", "MARKER-TOKEN", "MARKER-PASSWORD", device.token.as_str(), crate::harness::server::ADMIN_PASSWORD] {
+    for marker in [
+        "MARKER-SECRET",
+        "MARKER-TOKEN",
+        "MARKER-PASSWORD",
+        device.token.as_str(),
+        crate::harness::server::ADMIN_PASSWORD,
+    ] {
         assert!(!log.contains(marker), "`{marker}` is in the log");
     }
     // Nor on disk: neither database nor journal holds a secret or token in clear.

@@ -1,5 +1,7 @@
 //! End-to-end tests of the binary: real sockets, real clients, a server of its own for each test.
 
+#![allow(unreachable_pub, reason = "one test binary, many modules")]
+
 mod bodies;
 mod clients;
 mod command_line;

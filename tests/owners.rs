@@ -205,10 +205,15 @@ fn claiming_data_is_a_second_evidence_inside_its_window() {
     assert_eq!(world.alice.client.claim("d", "K").status, 400, "spent by the claim");
 
     let past = world.device("past");
-    assert_eq!(write(&past, json!({"claimingData": "{\"secretKey\":\"K\",\"expirationTime\":\"1640995200000\"}"})).status, 200);
+    assert_eq!(
+        write(&past, json!({"claimingData": "{\"secretKey\":\"K\",\"expirationTime\":\"1640995200000\"}"})).status,
+        200
+    );
     let late = world.alice.client.claim("past", "K");
     assert_eq!((late.status, late.header("Claim-Reason")), (400, Some("code_ended")));
-    let shown = world.maker.get(&format!("/api/plugins/telemetry/DEVICE/{}/values/attributes/SERVER_SCOPE?keys=claimingData", past.id));
+    let shown = world
+        .maker
+        .get(&format!("/api/plugins/telemetry/DEVICE/{}/values/attributes/SERVER_SCOPE?keys=claimingData", past.id));
     assert!(shown.body.contains("[redacted]") && !shown.body.contains("\"K\""), "{shown:?}");
 }
 

@@ -12,7 +12,8 @@ use crate::harness::{Client, Coap, Heard, Made, Mqtt, Server, Version, World, ev
 const ROUNDS: usize = 1_500;
 
 /// Limits that would stop thousands of honest rounds from one address and account.
-const WIDE: [(&str, &str); 2] = [("CLAIMD_LIMITS__SUBMIT_PER_DEVICE", "1000000"), ("CLAIMD_LIMITS__SUBMIT_PER_GATEWAY", "1000000")];
+const WIDE: [(&str, &str); 2] =
+    [("CLAIMD_LIMITS__SUBMIT_PER_DEVICE", "1000000"), ("CLAIMD_LIMITS__SUBMIT_PER_GATEWAY", "1000000")];
 
 #[test]
 fn an_ack_over_mqtt311_means_visible() {

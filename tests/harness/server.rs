@@ -93,7 +93,8 @@ impl Server {
             .expect("claimd starts");
         self.child = Some(child);
         let addresses = self.await_ready(&ready);
-        let address = |name: &str| addresses[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {addresses}")).to_owned();
+        let address =
+            |name: &str| addresses[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {addresses}")).to_owned();
         self.mqtt = address("mqtt");
         self.ws = address("mqtt_ws");
         self.coap = address("coap");

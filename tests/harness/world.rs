@@ -110,7 +110,13 @@ pub fn claim_path(name: &str) -> String {
 /// Percent-encodes a path segment.
 pub fn encode(text: &str) -> String {
     text.bytes()
-        .map(|b| if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { (b as char).to_string() } else { format!("%{b:02X}") })
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                (b as char).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
         .collect()
 }
 
@@ -171,13 +177,15 @@ impl World {
 
     /// A profile `transport`/`PROTOBUF|JSON`.
     pub fn profile(&self, name: &str, transport: &str, payload: &str, json_compatible: bool) {
-        let payload = json!({"transportPayloadType": payload, "enableCompatibilityWithJsonPayloadFormat": json_compatible});
+        let payload =
+            json!({"transportPayloadType": payload, "enableCompatibilityWithJsonPayloadFormat": json_compatible});
         let configuration = match transport {
             "MQTT" => json!({"type": "MQTT", "transportPayloadTypeConfiguration": payload}),
             _ => json!({"type": "COAP", "coapDeviceTypeConfiguration":
                 {"coapDeviceType": "DEFAULT", "transportPayloadTypeConfiguration": payload}}),
         };
-        let body = json!({"name": name, "transportType": transport, "profileData": {"transportConfiguration": configuration}});
+        let body =
+            json!({"name": name, "transportType": transport, "profileData": {"transportConfiguration": configuration}});
         self.maker.post("/api/deviceProfile", &body).ok();
     }
 
@@ -204,7 +212,8 @@ pub fn owner(maker: &Client, server: &Server, title: &str) -> Owner {
 /// Another user of a customer, activated by the link.
 pub fn user(maker: &Client, server: &Server, customer: &str, email: &str) -> Owner {
     let password = format!("the password of {email}");
-    let body = json!({"email": email, "authority": "CUSTOMER_USER", "customerId": {"entityType": "CUSTOMER", "id": customer}});
+    let body =
+        json!({"email": email, "authority": "CUSTOMER_USER", "customerId": {"entityType": "CUSTOMER", "id": customer}});
     let user = maker.post("/api/user?sendActivationMail=false", &body).ok();
     let id = user["id"]["id"].as_str().expect("an id").to_owned();
     let link = maker.get(&format!("/api/user/{id}/activationLink"));

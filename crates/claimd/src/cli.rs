@@ -19,18 +19,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server
     Serve(ServeArgs),
-    /// Start a server in a scratch folder, run claims over every transport, show that nothing is lost
-    Demo(DemoArgs),
     /// Check the configuration and list every fault in it
     CheckConfig(ConfigArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Play devices, gateways or owners against a running server, over real sockets
-    #[command(subcommand)]
-    Simulate(SimulateCommand),
-    /// Put load on a running server
-    Load(simulator::LoadArgs),
 }
 
 #[derive(Debug, Args)]
@@ -55,19 +48,6 @@ pub(crate) struct ServeArgs {
     pub(crate) log_format: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
-    /// Leave the server running afterwards; print addresses, sign-ins and client lines to paste
-    #[arg(long)]
-    pub(crate) keep: bool,
-    /// Children that the demo's gateway claims, in batches of 250
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) children: u32,
-    /// Devices that claim over each transport
-    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub(crate) devices: u32,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print the merged configuration as TOML
@@ -81,14 +61,4 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         origin: bool,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SimulateCommand {
-    /// Devices that claim for themselves
-    Device(simulator::SimulateArgs),
-    /// Gateways that claim for their children
-    Gateway(simulator::SimulateArgs),
-    /// An owner that confirms named devices
-    Owner(simulator::OwnerArgs),
 }

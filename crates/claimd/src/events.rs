@@ -1,7 +1,7 @@
 //! The dispatcher: events leave the registry by its outbox and reach this node's connected devices.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use claim::event::{OutboxEvent, OutboxKind, StateFeed};
@@ -19,7 +19,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// What the dispatcher has done, for metrics.
 #[derive(Default)]
 pub(crate) struct DispatchStats {
-    pub(crate) dispatched: AtomicU64,
+    /// Position of the newest event handed on.
+    pub(crate) position: AtomicI64,
     pub(crate) errors: AtomicU64,
 }
 
@@ -32,6 +33,7 @@ pub(crate) async fn dispatch(
     stats: Arc<DispatchStats>,
     stop: CancellationToken,
 ) {
+    stats.position.store(since, Ordering::Relaxed);
     loop {
         let wake = outbox.wake();
         match outbox.tail(since, BATCH).await {
@@ -40,7 +42,7 @@ pub(crate) async fn dispatch(
                     hand_on(&feed, event);
                     since = event.seq;
                 }
-                stats.dispatched.fetch_add(events.len() as u64, Ordering::Relaxed);
+                stats.position.store(since, Ordering::Relaxed);
                 if outbox.acknowledge(since, now().minus(KEEP)).await.is_err() {
                     stats.errors.fetch_add(1, Ordering::Relaxed);
                 }

@@ -63,6 +63,25 @@ fn create(path: &Path) -> std::io::Result<Keyring> {
     Ok(Keyring::from_master(bytes.expose()))
 }
 
+/// A first password: four groups of four characters that cannot be taken for each other, 93 bits.
+pub(crate) fn random_password() -> Option<Secret<String>> {
+    const LETTERS: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    let mut password = Secret::new(String::with_capacity(19));
+    let mut byte = [0_u8];
+    while password.expose().len() < 19 {
+        if password.expose().len() % 5 == 4 {
+            password.expose_mut().push('-');
+            continue;
+        }
+        getrandom::fill(&mut byte).ok()?;
+        // The rest of 256 divided by the number of letters would make some more likely than others.
+        if usize::from(byte[0]) < 256 - 256 % LETTERS.len() {
+            password.expose_mut().push(char::from(LETTERS[usize::from(byte[0]) % LETTERS.len()]));
+        }
+    }
+    Some(password)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +98,18 @@ mod tests {
         let first = open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(token(&first), token(&open(&path).unwrap()));
+    }
+
+    #[test]
+    fn first_passwords_are_long_readable_and_all_different() {
+        let passwords: Vec<_> = (0..100).map(|_| random_password().unwrap().expose().clone()).collect();
+        let distinct: std::collections::HashSet<_> = passwords.iter().collect();
+        assert_eq!(distinct.len(), 100);
+        for password in passwords {
+            assert_eq!(password.len(), 19);
+            assert!(password.split('-').all(|group| group.len() == 4), "{password}");
+            assert!(!password.contains(['0', 'O', '1', 'l', 'I']), "{password}");
+        }
     }
 
     #[test]

@@ -1,7 +1,32 @@
-//! claimd: the binary.
+//! claimd: the binary. `cli` says what may be asked for, `config` reads the settings, `build` puts the parts together, `serve`
+//! runs them, `commands` holds everything else.
 #![forbid(unsafe_code)]
+
+mod admin;
+mod build;
+mod cli;
+mod commands;
 mod config;
+mod events;
 mod keys;
 mod metrics;
 mod out;
-fn main() {}
+mod serve;
+mod vitals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    let exit = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::CheckConfig(args) => commands::config::check(&args),
+        Command::Config(ConfigCommand::Print { config, redacted, origin }) => {
+            commands::config::print(&config, redacted, origin)
+        }
+    };
+    exit.into()
+}

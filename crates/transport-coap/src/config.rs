@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Whether to listen at all.
-    pub enabled: bool,
-    /// Address and UDP port, for example `0.0.0.0:5683` or `[::]:5683`; port 0 takes a free one.
+    /// Address and UDP port, for example `0.0.0.0:5683` or `[::]:5683`; port 0 takes a free one; empty: do not listen.
     pub bind: String,
     /// Sockets on that port, each with its own task. 0: one a core. At most 1,024.
     pub sockets: usize,
@@ -77,7 +75,6 @@ pub enum ContentFormats {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            enabled: true,
             bind: "127.0.0.1:5683".to_owned(),
             sockets: 0,
             content_format: ContentFormats::Known,
@@ -149,7 +146,11 @@ impl Config {
         };
         const DAY: Duration = Duration::from_secs(24 * 3600);
         let positive = "is 0; give 1 or more, there is no switch for unlimited";
-        check(self.address().is_some(), "coap.bind", "is no address and port; write it like 127.0.0.1:5683");
+        check(
+            self.bind.is_empty() || self.address().is_some(),
+            "coap.bind",
+            "is no address and port; write it like 127.0.0.1:5683",
+        );
         check(self.sockets <= 1024, "coap.sockets", "is more than 1024");
         check((1152..=65_535).contains(&self.datagram_bytes), "coap.datagram_bytes", "is not 1152 to 65535");
         check((1..=64).contains(&self.batch), "coap.batch", "is not 1 to 64");
@@ -233,8 +234,8 @@ mod tests {
             ..Config::default()
         };
         let keys: Vec<_> = bad.faults().iter().map(|fault| fault.key).collect();
-        // Every key but the switch and the choice, whose types leave no wrong value.
-        assert_eq!(keys.len(), toml::to_string(&bad).unwrap().lines().count() - 2, "{keys:?}");
+        // Every key but the choice, whose type leaves no wrong value.
+        assert_eq!(keys.len(), toml::to_string(&bad).unwrap().lines().count() - 1, "{keys:?}");
         for (datagram_bytes, fine) in [(1151, false), (1152, true), (65_535, true), (65_536, false)] {
             let config = Config { datagram_bytes, ..Config::default() };
             assert_eq!(config.faults().is_empty(), fine, "{datagram_bytes}");

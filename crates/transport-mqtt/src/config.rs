@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Address and port for TCP.
+    /// Address and port for TCP; empty: do not listen.
     pub bind: String,
-    /// Address and port for WebSocket, path `/mqtt`.
+    /// Address and port for WebSocket, path `/mqtt`; empty: do not listen.
     pub ws_bind: String,
     /// Web origins that may open a WebSocket; `*` allows all. Clients that send no `Origin` are no browsers, and pass.
     pub ws_origins: Vec<String>,

@@ -22,6 +22,8 @@ pub struct Stats {
     pub pushes_dropped: AtomicU64,
     /// Sessions ended by a later one of the same device and client identifier.
     pub takeovers: AtomicU64,
+    /// Packets that are not what the specification asks for.
+    pub malformed: AtomicU64,
 }
 
 /// Something for a session to send.

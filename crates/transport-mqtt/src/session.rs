@@ -113,6 +113,7 @@ pub(crate) async fn run<W: Wire>(mut wire: W, peer: std::net::IpAddr, seat: Seat
     let hello = match hello {
         Ok(Ok(hello)) => hello,
         Ok(Err(Some((version, code)))) => {
+            shared.hub.stats.malformed.fetch_add(1, Ordering::Relaxed);
             engine::put_refusal(&mut out, version, code, "the CONNECT packet is not what the specification asks for");
             return refuse(wire, &out).await;
         }
@@ -313,12 +314,16 @@ impl Session<'_> {
                     if fault == Fault::TOO_LARGE {
                         self.shared.intake.meter().limit_reached("payload_bytes");
                     }
+                    self.shared.hub.stats.malformed.fetch_add(1, Ordering::Relaxed);
                     break Err(fault.into());
                 }
             };
             let packet = match engine::packet(self.hello.version, frame) {
                 Ok(packet) => packet,
-                Err(fault) => break Err(fault.into()),
+                Err(fault) => {
+                    self.shared.hub.stats.malformed.fetch_add(1, Ordering::Relaxed);
+                    break Err(fault.into());
+                }
             };
             if let Err(over) = self.packet(packet, working).await {
                 break Err(over);

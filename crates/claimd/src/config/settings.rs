@@ -22,6 +22,12 @@ pub(crate) struct Settings {
     pub(crate) claim: ClaimPolicy,
     pub(crate) gateway: GatewayPolicy,
     pub(crate) attempts: AttemptBudgets,
+    pub(crate) mqtt: transport_mqtt::Config,
+    pub(crate) coap: transport_coap::Config,
+    pub(crate) http: transport_http::Config,
+    pub(crate) owner_api: api::Config,
+    pub(crate) claim_cache: claim_cache::Config,
+    pub(crate) registry: registry::Config,
 }
 
 /// The process.
@@ -232,6 +238,30 @@ impl Settings {
         positive("claim.lifetime_default", self.claim.lifetime_default.as_millis() as u64);
         positive("claim.lifetime_max", self.claim.lifetime_max.as_millis() as u64);
         positive("timeouts.store", self.timeouts.store.as_millis() as u64);
+        positive("mqtt.receive_maximum", self.mqtt.receive_maximum.into());
+        positive("mqtt.subscriptions", self.mqtt.subscriptions as u64);
+        positive("mqtt.outbound_queue_bytes", self.mqtt.outbound_queue_bytes as u64);
+        positive("mqtt.keep_alive_max", self.mqtt.keep_alive_max.as_secs());
+        positive("http.waiting", self.http.waiting as u64);
+        positive("http.waiting_per_device", self.http.waiting_per_device as u64);
+        positive("owner_api.body_bytes", self.owner_api.body_bytes as u64);
+        positive("owner_api.bearer_lifetime", self.owner_api.bearer_lifetime.as_secs());
+        positive("owner_api.refresh_lifetime", self.owner_api.refresh_lifetime.as_secs());
+        positive("owner_api.activation_lifetime", self.owner_api.activation_lifetime.as_secs());
+        positive("owner_api.wrong_passwords_per_account", self.owner_api.wrong_passwords_per_account.into());
+        positive("owner_api.wrong_passwords_per_address", self.owner_api.wrong_passwords_per_address.into());
+        positive("claim_cache.max_pending_per_tenant", self.claim_cache.max_pending_per_tenant);
+        positive("claim_cache.attempt_keys", self.claim_cache.attempt_keys as u64);
+        positive("registry.queue", self.registry.queue as u64);
+        positive("registry.group", self.registry.group as u64);
+        positive("registry.readers", self.registry.readers as u64);
+        for fault in self.coap.faults() {
+            faults.push(Fault::plain(fault.to_string()));
+        }
+        if self.registry.lookup_age > Duration::from_secs(10) {
+            let fault = Fault::plain("`registry.lookup_age` is more than 10s");
+            faults.push(fault.why("a revoked credential would be taken for that long").next("give 10s or less"));
+        }
         if self.claim.lifetime_default > self.claim.lifetime_max {
             let next = "raise `claim.lifetime_max` or lower `claim.lifetime_default`";
             faults.push(
@@ -245,5 +275,45 @@ impl Settings {
             faults.push(fault.next("give 12 to 256 bytes, or leave it out for a random one"));
         }
         faults
+    }
+}
+
+/// What the shared sections say to each component.
+impl Settings {
+    pub(crate) fn connection_limits(&self) -> listener::Limits {
+        listener::Limits {
+            connections: self.limits.connections,
+            connections_per_address: self.limits.connections_per_address,
+            unauthenticated: self.limits.unauthenticated,
+            unauthenticated_per_address: self.limits.unauthenticated_per_address,
+        }
+    }
+
+    pub(crate) fn mqtt_limits(&self) -> transport_mqtt::Limits {
+        transport_mqtt::Limits {
+            payload_bytes: self.limits.payload_bytes,
+            connect_timeout: self.timeouts.connect,
+            handshake_timeout: self.timeouts.tls_handshake,
+            submit_per_device: self.limits.submit_per_device,
+            submit_per_gateway: self.limits.submit_per_gateway,
+        }
+    }
+
+    pub(crate) fn coap_limits(&self) -> transport_coap::Limits {
+        transport_coap::Limits {
+            payload_bytes: self.limits.payload_bytes,
+            auth_failures_per_address: self.limits.auth_failures_per_address,
+            store_timeout: self.timeouts.store,
+        }
+    }
+
+    pub(crate) fn http_limits(&self) -> transport_http::Limits {
+        transport_http::Limits {
+            payload_bytes: self.limits.payload_bytes,
+            header_bytes: self.limits.http_header_bytes,
+            uri_bytes: self.limits.http_uri_bytes,
+            header_timeout: self.timeouts.http_header,
+            request_timeout: self.timeouts.http_request,
+        }
     }
 }

@@ -147,9 +147,7 @@ fn typed(text: &str, default: &Value) -> Value {
         Value::Bool(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Bool),
         Value::Number(_) => serde_json::from_str::<serde_json::Number>(text)
             .map_or_else(|_| Value::String(text.to_owned()), Value::Number),
-        Value::Array(_) => {
-            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::from(part)).collect()
-        }
+        Value::Array(_) => text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect(),
         _ => Value::String(text.to_owned()),
     }
 }

@@ -1,0 +1,241 @@
+//! The composition root: every part made once and handed to those who need it, addresses bound, nothing served yet.
+
+use std::fs::{DirBuilder, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use api::{ApiParts, Passwords};
+use claim::confirmation::ConfirmationParts;
+use claim::directory::Directory;
+use claim::event::StateFeed;
+use claim::intake::IntakeParts;
+use claim::ports::{DeviceRegistry, Meter};
+use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
+use claim_cache::{MemoryAttempts, MemoryClaimCache, MemoryRates, Sweeper, SystemClock};
+use listener::Listener;
+use registry::SqliteRegistry;
+use transport_coap::{CoapParts, CoapTransport};
+use transport_http::{DeviceApi, DeviceApiParts, Site};
+use transport_mqtt::{MqttParts, MqttTransport};
+
+use crate::config::{Fault, Settings};
+use crate::keys;
+use crate::metrics::Metrics;
+
+/// Everything of one server, bound and ready to serve.
+pub(crate) struct Node {
+    pub(crate) clock: SystemClock,
+    pub(crate) registry: Arc<SqliteRegistry>,
+    pub(crate) cache: Arc<MemoryClaimCache>,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) feed: Arc<StateFeed>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) mqtt: MqttTransport,
+    pub(crate) coap: Option<CoapTransport>,
+    pub(crate) site: Site,
+    pub(crate) bound: Bound,
+    pub(crate) data_dir: PathBuf,
+    /// The first password, if this start has made one up.
+    pub(crate) first_password: Option<(String, Secret<String>)>,
+    /// Held until the end: one server a folder.
+    pub(crate) lock: File,
+}
+
+/// The TCP listeners.
+pub(crate) struct Bound {
+    pub(crate) mqtt: Option<Listener>,
+    pub(crate) mqtt_ws: Option<Listener>,
+    pub(crate) http: Listener,
+    pub(crate) admin: Listener,
+}
+
+/// Makes everything that `settings` asks for.
+pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
+    let data_dir = PathBuf::from(&settings.server.data_dir);
+    let lock = lock(&data_dir)?;
+    let key_file = match settings.server.master_key_file.as_str() {
+        "" => data_dir.join("keys/master.key"),
+        file => PathBuf::from(file),
+    };
+    let keyring = keys::open(&key_file).map_err(|fault| {
+        Fault::plain(format!("the master key {} {}", fault.path.display(), fault.what)).next(fault.next)
+    })?;
+    let keyring = Arc::new(keyring);
+    let clock = SystemClock::start();
+    let registry = SqliteRegistry::open(&settings.registry, &data_dir, Arc::clone(&keyring), settings.timeouts.store)
+        .map_err(|error| Fault::plain(error.to_string()).next(error.next))?;
+    let cache = MemoryClaimCache::open(&settings.claim_cache, &data_dir, settings.claim.lifetime_max, clock.now())
+        .map_err(|error| {
+            Fault::plain(format!("the claim cache: {error}")).next("check the folder and its room; see the log")
+        })?;
+    let store_away = |_| Fault::plain("the registry does not answer").next("check the disk; see the log");
+    let directory: Arc<dyn Directory> = registry.clone();
+    let attempts = Arc::new(MemoryAttempts::new(&settings.claim_cache));
+    let memory = settings.attempts.account_window.max(settings.attempts.device_window);
+    attempts.restore(directory.charged_tries(clock.now().minus(memory)).await.map_err(store_away)?);
+
+    let feed = Arc::new(StateFeed::default());
+    let metrics = Arc::new(Metrics::new());
+    let meter: Arc<dyn Meter> = metrics.clone();
+    let devices: Arc<dyn DeviceRegistry> = registry.clone();
+    let intake = Intake::new(IntakeParts {
+        registry: devices.clone(),
+        cache: cache.clone(),
+        rates: Arc::new(MemoryRates::new(&settings.claim_cache)),
+        meter: meter.clone(),
+        feed: feed.clone(),
+        keyring: keyring.clone(),
+        policy: settings.claim.clone(),
+        gateway: settings.gateway.clone(),
+        limits: settings.limits.intake(),
+    });
+    let confirmation = Confirmation::new(ConfirmationParts {
+        registry: devices,
+        cache: cache.clone(),
+        attempts,
+        meter,
+        keyring: keyring.clone(),
+        policy: settings.claim.clone(),
+        budgets: settings.attempts.clone(),
+    });
+    let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock.now());
+    let request_ids = Arc::new(AtomicU64::new(1));
+
+    let bound = bind(settings)?;
+    let mqtt = MqttTransport::new(MqttParts {
+        intake: intake.clone(),
+        feed: &feed,
+        clock: now.clone(),
+        request_ids: request_ids.clone(),
+        config: settings.mqtt.clone(),
+        limits: settings.mqtt_limits(),
+    });
+    let coap = match settings.coap.bind.as_str() {
+        "" => None,
+        address => {
+            let parts = CoapParts {
+                intake: intake.clone(),
+                feed: &feed,
+                clock: now.clone(),
+                request_ids: request_ids.clone(),
+                echo_key: *keyring.echo_key(),
+                config: settings.coap.clone(),
+                limits: settings.coap_limits(),
+            };
+            Some(CoapTransport::bind(parts).map_err(|error| not_bound("coap.bind", address, &error))?)
+        }
+    };
+    let passwords = Passwords::new(&settings.owner_api);
+    let first_password = bootstrap(settings, &*directory, &passwords, clock.now()).await?;
+    let signing_key = directory.signing_key(clock.now()).await.map_err(store_away)?;
+    let router = api::router(ApiParts {
+        confirmation,
+        directory,
+        keyring,
+        clock: now.clone(),
+        request_ids: request_ids.clone(),
+        signing_key,
+        passwords,
+        config: settings.owner_api.clone(),
+        public_url: settings.server.public_url.clone(),
+    });
+    let limits = settings.http_limits();
+    let device_api = DeviceApi::new(DeviceApiParts {
+        intake,
+        feed: &feed,
+        clock: now,
+        request_ids,
+        config: settings.http.clone(),
+        limits,
+    });
+    let site = Site { devices: Some(device_api), router, limits };
+    let sweeper = {
+        let feed = Arc::clone(&feed);
+        let expired = move |device| feed.publish(&StateChange { device, name: None, state: ClaimState::None });
+        Sweeper::start(cache.clone(), clock, expired).map_err(|error| {
+            Fault::plain(format!("no thread for the sweeper: {error}")).next("raise the limit of threads")
+        })?
+    };
+    Ok(Node { clock, registry, cache, sweeper, feed, metrics, mqtt, coap, site, bound, data_dir, first_password, lock })
+}
+
+/// One server a folder: a second one would write the same journal.
+fn lock(data_dir: &Path) -> Result<File, Fault> {
+    let shown = data_dir.display();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+    let file = made.and_then(|()| File::options().create(true).truncate(false).write(true).open(data_dir.join("lock")));
+    let file = file.map_err(|error| {
+        Fault::plain(format!("cannot use the data folder {shown}: {error}"))
+            .next("give a folder that this user can write with `--data-dir`")
+    })?;
+    file.try_lock().map_err(|_| {
+        Fault::plain(format!("the data folder {shown} is in use by another claimd"))
+            .next("stop that one, or give this one a folder of its own with `--data-dir`")
+    })?;
+    Ok(file)
+}
+
+fn bind(settings: &Settings) -> Result<Bound, Fault> {
+    let limits = settings.connection_limits();
+    let listen = |key: &str, text: &str| -> Result<Listener, Fault> {
+        let address: SocketAddr = text.parse().map_err(|_| {
+            Fault::plain(format!("`{key}`: \"{text}\" is no address and port"))
+                .next("write it like 127.0.0.1:8080 or [::]:8080")
+        })?;
+        Listener::bind(address, limits).map_err(|error| not_bound(key, text, &error))
+    };
+    let optional = |key: &str, text: &str| if text.is_empty() { Ok(None) } else { listen(key, text).map(Some) };
+    Ok(Bound {
+        mqtt: optional("mqtt.bind", &settings.mqtt.bind)?,
+        mqtt_ws: optional("mqtt.ws_bind", &settings.mqtt.ws_bind)?,
+        http: listen("http.bind", &settings.http.bind)?,
+        admin: listen("admin.bind", &settings.admin.bind)?,
+    })
+}
+
+fn not_bound(key: &str, address: &str, error: &std::io::Error) -> Fault {
+    let (what, next) = match error.kind() {
+        std::io::ErrorKind::AddrInUse => ("is in use".to_owned(), "stop what listens there, or set another"),
+        std::io::ErrorKind::AddrNotAvailable => ("is not an address of this machine".to_owned(), "set one that is"),
+        std::io::ErrorKind::PermissionDenied => ("may not be used by this user".to_owned(), "set a port above 1023"),
+        _ => (format!("cannot be listened on: {error}"), "set another"),
+    };
+    let variable = format!("CLAIMD_{}", key.to_uppercase().replace('.', "__"));
+    Fault::plain(format!("`{key}`: {address} {what}"))
+        .next(format!("{next} with `{key}` or {variable}; port 0 takes a free one"))
+}
+
+/// The install's first account, made when there is none.
+async fn bootstrap(
+    settings: &Settings,
+    directory: &dyn Directory,
+    passwords: &Passwords,
+    now: Timestamp,
+) -> Result<Option<(String, Secret<String>)>, Fault> {
+    let store_away = |_| Fault::plain("the registry does not answer").next("check the disk; see the log");
+    if directory.has_accounts().await.map_err(store_away)? {
+        return Ok(None);
+    }
+    let email = match settings.bootstrap.admin_email.as_str() {
+        "" => "admin",
+        email => email,
+    };
+    let given = settings.bootstrap.admin_password.as_str();
+    let password = match given {
+        "" => keys::random_password()
+            .ok_or_else(|| Fault::plain("the system has no random bytes").next("check /dev/urandom"))?,
+        given => Secret::new(given.to_owned()),
+    };
+    Passwords::acceptable(password.expose(), email)
+        .map_err(|fault| Fault::plain(format!("`bootstrap.admin_password`: {}", fault.text())))?;
+    let hash = passwords
+        .hash(Secret::new(password.expose().clone()))
+        .await
+        .map_err(|fault| Fault::plain(format!("the first password cannot be hashed: {}", fault.text())))?;
+    let made = directory.bootstrap(email.to_owned(), hash, now).await.map_err(store_away)?;
+    // Another node may have been first; its password counts, and a given one is not shown.
+    Ok(made.filter(|_| given.is_empty()).map(|account| (account.email, password)))
+}

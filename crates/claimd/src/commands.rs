@@ -1,0 +1,3 @@
+//! What the command line asks for, but for `serve`.
+
+pub(crate) mod config;
