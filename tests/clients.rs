@@ -91,7 +91,8 @@ fn libcoaps_client_claims_and_is_told_what_is_wrong() {
     let device = world.device("coap-client");
     let url = format!("coap://{}/api/v1/{}/claim", server.coap, device.token);
     let coap = |extra: &[&str], url: &str| {
-        let output = run(program("coap-client").args(["-v", "6", "-B", "10", "-m", "post"]).args(extra).arg(url), "");
+        let output =
+            run(program("coap-client-notls").args(["-v", "6", "-B", "10", "-m", "post"]).args(extra).arg(url), "");
         said(&output)
     };
     let accepted = coap(&["-e", r#"{"secretKey":"s3cret","durationMs":60000}"#], &url);
@@ -119,7 +120,9 @@ fn libcoaps_client_claims_and_is_told_what_is_wrong() {
 fn libcoaps_client_discovers_the_resource() {
     let server = Server::start();
     let output = run(
-        program("coap-client").args(["-B", "10", "-m", "get"]).arg(format!("coap://{}/.well-known/core", server.coap)),
+        program("coap-client-notls")
+            .args(["-B", "10", "-m", "get"])
+            .arg(format!("coap://{}/.well-known/core", server.coap)),
         "",
     );
     let text = said(&output);
@@ -168,7 +171,7 @@ fn paho_claims_in_both_protocol_versions_and_over_websocket() {
     let world = World::new(&server);
     let tokens: Vec<String> = ["paho-3", "paho-5", "paho-ws"].iter().map(|name| world.device(name).token).collect();
     let (_, ws_port) = host_port(server.ws.trim_end_matches("/mqtt"));
-    script("paho.py", &server, &[("TOKENS", &tokens.join(",")), ("WS_PORT", &ws_port.to_string())]);
+    script("paho_device.py", &server, &[("TOKENS", &tokens.join(",")), ("WS_PORT", &ws_port.to_string())]);
     for name in ["paho-3", "paho-5", "paho-ws"] {
         owner_claims(&world, name, "s3cret");
     }

@@ -13,16 +13,13 @@ async def main():
     body = json.dumps({"secretKey": "s3cret", "durationMs": 60000}).encode()
 
     watch = context.request(aiocoap.Message(code=aiocoap.GET, uri=uri, observe=0))
-    states = asyncio.Queue()
-    watch.observation.register_callback(lambda message: states.put_nowait(message))
     first = await watch.response
     print(json.loads(first.payload)["claimState"], flush=True)
 
     submitted = await context.request(aiocoap.Message(code=aiocoap.POST, uri=uri, payload=body)).response
     assert submitted.code == aiocoap.CREATED, submitted.code
     assert submitted.payload == b"", submitted.payload
-    while True:
-        message = await asyncio.wait_for(states.get(), 60)
+    async for message in watch.observation:
         state = json.loads(message.payload)["claimState"]
         print(state, flush=True)
         if state == "CLAIMED":

@@ -26,10 +26,7 @@ while not gateway.is_connected() and time.monotonic() < deadline:
     time.sleep(0.05)
 assert gateway.is_connected(), "the gateway is not connected"
 gateway.gw_connect_device("tb-child-1")
-claim = {
-    "tb-child-1": {"secretKey": "child-secret", "durationMs": 60000},
-    "tb-child-2": {"secretKey": "child-secret", "durationMs": 60000},
-}
-info = gateway.gw_claim(claim) if not hasattr(gateway, "gw_send_claim") else gateway.gw_send_claim(claim)
-info.get()
+for child in ("tb-child-1", "tb-child-2"):
+    info = gateway.gw_claim(child, "child-secret", 60000)
+    info.get()
 gateway.disconnect()

@@ -2,10 +2,10 @@
 
 import os
 
-from tb_rest_client.rest_client_ce import RestClientCE
-from tb_rest_client.models.models_ce import ClaimRequest
+from tb_rest_client.models import ClaimRequest
+from tb_rest_client.rest_client import RestClient
 
-with RestClientCE(base_url=f"http://{os.environ['HTTP']}") as client:
+with RestClient(base_url=f"http://{os.environ['HTTP']}") as client:
     client.login(username=os.environ["EMAIL"], password=os.environ["PASSWORD"])
     result = client.claim_device_by_name(os.environ["DEVICE"], body=ClaimRequest(secret_key="s3cret"))
     response = result["response"] if isinstance(result, dict) else getattr(result, "response", result)

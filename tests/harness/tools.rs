@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::server::PATIENCE;
 
-const HINT: &str = "run `cargo xtask test`, which installs it, or `cargo xtask deps`";
+const HINT: &str = "run `cargo xtask test`, which installs it";
 
 /// A program from Debian's packages.
 pub fn program(name: &str) -> Command {

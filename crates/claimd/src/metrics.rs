@@ -89,11 +89,11 @@ impl Metrics {
         let submit_seconds = Family::<ByTransport, Histogram>::new_with_constructor(|| {
             Histogram::new(exponential_buckets(50e-6, 2.0, 18))
         });
-        let auth_failures = Family::default();
-        let confirmations = Family::default();
-        let unclaims = Family::default();
+        let auth_failures = Family::<AuthFailure, Counter>::default();
+        let confirmations = Family::<Confirmation, Counter>::default();
+        let unclaims = Family::<Unclaim, Counter>::default();
         let blocked = Family::default();
-        let limits = Family::default();
+        let limits = Family::<Limit, Counter>::default();
         let batch_devices = Histogram::new([1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0]);
         let confirm_seconds = Histogram::new(exponential_buckets(250e-6, 2.0, 16));
         let info = Info::new([("version", env!("CARGO_PKG_VERSION")), ("mode", "embedded")]);
@@ -122,6 +122,19 @@ impl Metrics {
         let submit_seconds = Transport::ALL
             .map(|transport| submit_seconds.get_or_create(&ByTransport { transport: transport.name() }).clone())
             .to_vec();
+        // There from the start at zero, so that a first increase shows in a rate.
+        for transport in Transport::ALL {
+            for reason in ["refused", "address_locked", "unavailable"] {
+                let _ = auth_failures.get_or_create(&AuthFailure { transport: transport.name(), reason });
+            }
+        }
+        for outcome in ["claimed", "already_yours", "refused", "rate_limited", "unavailable"] {
+            let _ = confirmations.get_or_create(&Confirmation { outcome, evidence: Evidence::None.name() });
+        }
+        for by in ["owner", "admin"] {
+            let _ = unclaims.get_or_create(&Unclaim { by, outcome: "released" });
+        }
+        let _ = limits.get_or_create(&Limit { limit: "payload_bytes" });
         for scope in AttemptScope::ALL {
             let _ = blocked.get_or_create(&Scope { scope: scope.name() });
         }

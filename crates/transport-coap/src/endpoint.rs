@@ -116,6 +116,7 @@ struct Bounds {
     piggyback: u64,
     patience: u64,
     refusals: u32,
+    repeats: u8,
     any_format: bool,
 }
 
@@ -173,6 +174,7 @@ impl Endpoint {
                 piggyback: ms(config.piggyback_within),
                 patience: ms(limits.store_timeout),
                 refusals: limits.auth_failures_per_address,
+                repeats: config.max_retransmit,
                 any_format: config.content_format == ContentFormats::Any,
             },
             hasher: RandomState::new(),
@@ -194,7 +196,7 @@ impl Endpoint {
                 per_peer: config.block_transfers_per_peer,
                 idle: ms(config.block_idle),
             }),
-            outgoing: OutgoingQueues::new(ms(config.ack_timeout), config.max_retransmit, config.exchanges_per_peer),
+            outgoing: OutgoingQueues::new(ms(config.ack_timeout), config.exchanges_per_peer),
             observers: Observers::new(
                 part(config.observations),
                 config.observations_per_peer,
@@ -341,11 +343,8 @@ impl Endpoint {
             if request.accept.is_some_and(|format| format != wire::format::JSON) {
                 return Err(Reply::of(code::NOT_ACCEPTABLE));
             }
-            match request.observe {
-                // State is kept only for those who have shown that they are there (RFC 7641 §7).
-                Some(0) if !origin.proven => return Err(self.challenge(origin.route.peer, now)),
-                Some(1) => self.unobserve(origin),
-                _ => {}
+            if request.observe == Some(1) {
+                self.unobserve(origin);
             }
             return Ok((What::State { observe: request.observe == Some(0) }, access_token));
         }
@@ -442,7 +441,10 @@ impl Endpoint {
             observation = Some(id);
             self.timers.push(Reverse((refresh, Timer::Refresh(id))));
         }
-        self.respond(now, &origin, reply, out);
+        match observation {
+            Some(id) if !origin.proven => self.introduce(now, &origin, id, &reply, out),
+            _ => self.respond(now, &origin, reply, out),
+        }
         observation
     }
 
@@ -467,7 +469,7 @@ impl Endpoint {
         let purpose = Purpose::Notification(observation);
         let message_id = self.next_id(told.peer);
         let bytes = write(out, Kind::Confirmable, message_id, &told.token, &reply);
-        let sent = self.confirmable(now, told.peer, told.route, message_id, bytes, purpose, out);
+        let sent = self.confirmable(now, told.peer, told.route, message_id, bytes, purpose, self.bounds.repeats, out);
         if last || !sent {
             self.end(observation);
         }

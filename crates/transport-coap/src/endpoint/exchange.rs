@@ -74,7 +74,16 @@ impl Endpoint {
         if kind == Kind::Confirmable {
             // Its duplicates get the empty ACK that the request got.
             let bytes = write(out, kind, message_id, &origin.token, &reply);
-            self.confirmable(now, origin.peer, origin.route, message_id, bytes, Purpose::Response, out);
+            self.confirmable(
+                now,
+                origin.peer,
+                origin.route,
+                message_id,
+                bytes,
+                Purpose::Response,
+                self.bounds.repeats,
+                out,
+            );
             return;
         }
         let message = dress(out.message(kind, reply.code, message_id, &origin.token), &reply);
@@ -86,6 +95,28 @@ impl Endpoint {
         self.remember(now, origin.key, how, code, reply.max_age);
         if let Some(bytes) = whole {
             self.whole.insert(origin.key, bytes, now);
+        }
+    }
+
+    /// Answers an observer that has proven nothing with a confirmable message: its ACK is the proof (RFC 7641 §7), and without
+    /// one the observation ends. Stock clients know no Echo. It is sent again only as often as its bytes allow.
+    pub(super) fn introduce(&mut self, now: u64, origin: &Origin, observation: u64, reply: &Reply, out: &mut Outbox) {
+        let message_id = self.next_id(origin.peer);
+        let bytes = write(out, Kind::Confirmable, message_id, &origin.token, reply);
+        let ack = if origin.kind == Kind::Confirmable && !origin.acked { 4 } else { 0 };
+        let times = (origin.received * self.bounds.ratio).saturating_sub(ack) / bytes.len().max(1);
+        let Some(repeats) = times.checked_sub(1) else {
+            self.end(observation);
+            return self.respond(now, origin, self.challenge(origin.route.peer, now), out);
+        };
+        self.remember(now, origin.key, how::ACKED, 0, None);
+        if ack > 0 {
+            self.acknowledge(origin, out);
+        }
+        let repeats = u8::try_from(repeats).unwrap_or(u8::MAX).min(self.bounds.repeats);
+        let purpose = Purpose::Notification(observation);
+        if !self.confirmable(now, origin.peer, origin.route, message_id, bytes, purpose, repeats, out) {
+            self.end(observation);
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Outgoing {
     pub(crate) message_id: u16,
     pub(crate) bytes: Box<[u8]>,
     pub(crate) purpose: Purpose,
+    /// How often it may be sent again.
+    pub(crate) repeats: u8,
 }
 
 struct Queue {
@@ -42,14 +44,13 @@ pub(crate) enum Due {
 
 pub(crate) struct OutgoingQueues {
     ack_timeout: u64,
-    max_retransmit: u8,
     per_peer: usize,
     queues: HashMap<u64, Queue, RandomState>,
 }
 
 impl OutgoingQueues {
-    pub(crate) fn new(ack_timeout: u64, max_retransmit: u8, per_peer: usize) -> Self {
-        Self { ack_timeout, max_retransmit, per_peer: per_peer.max(1), queues: HashMap::default() }
+    pub(crate) fn new(ack_timeout: u64, per_peer: usize) -> Self {
+        Self { ack_timeout, per_peer: per_peer.max(1), queues: HashMap::default() }
     }
 
     /// Takes a message; `Ok(Some(due))` when it is to be sent now and watched until then, `Ok(None)` when it waits its turn.
@@ -116,7 +117,7 @@ impl OutgoingQueues {
     /// again, if something is under way; after [`Due::GaveUp`] that is the next message, to be sent now.
     pub(crate) fn due(&mut self, peer: u64, jitter: u8, now: u64) -> Option<(Due, Option<u64>)> {
         let queue = self.queues.get_mut(&peer).filter(|queue| queue.due <= now)?;
-        if queue.attempt >= self.max_retransmit {
+        if queue.attempt >= queue.current.repeats {
             let purpose = queue.current.purpose;
             return Some((Due::GaveUp(purpose), self.next(peer, jitter, now)));
         }
@@ -138,12 +139,12 @@ mod tests {
 
     fn message(message_id: u16, purpose: Purpose) -> Outgoing {
         let route = Route { peer: "192.0.2.1:5683".parse().expect("an address"), local: None, interface: 0 };
-        Outgoing { route, message_id, bytes: Box::default(), purpose }
+        Outgoing { route, message_id, bytes: Box::default(), purpose, repeats: 4 }
     }
 
     #[test]
     fn a_message_is_sent_five_times_with_doubling_waits_and_then_given_up() {
-        let mut queues = OutgoingQueues::new(2000, 4, 10);
+        let mut queues = OutgoingQueues::new(2000, 10);
         assert_eq!(queues.push(1, message(7, Purpose::Response), 0, 0).expect("room"), Some(2000));
         let mut due = 2000;
         for wait in [4000, 8000, 16_000, 32_000] {
@@ -158,7 +159,7 @@ mod tests {
 
     #[test]
     fn one_at_a_time_and_only_the_newest_of_an_observation_waits() {
-        let mut queues = OutgoingQueues::new(2000, 4, 2);
+        let mut queues = OutgoingQueues::new(2000, 2);
         let note = Purpose::Notification(5);
         assert!(queues.push(1, message(1, note), 255, 0).expect("room").is_some_and(|due| (2990..3000).contains(&due)));
         assert_eq!(queues.push(1, message(2, note), 0, 0).expect("room"), None);

@@ -432,8 +432,6 @@ fn state(text: &'static str) -> Reply {
 #[test]
 fn an_observer_is_told_until_it_is_gone() {
     let mut sim = sim();
-    assert_eq!(observed(&mut sim, peer(1), 1, 0), None);
-    assert!(sim.one().get_first_option(CoapOption::Unknown(252)).is_some(), "state only for proven peers");
     let route = sim.proven(1);
     let ask = observed(&mut sim, route, 2, 0).expect("a request");
     let watch = sim.answer(&ask, state("NONE")).expect("an observation");
@@ -458,6 +456,39 @@ fn an_observer_is_told_until_it_is_gone() {
     assert_eq!(sim.endpoint.watches().collect::<Vec<_>>(), [Watch::Ended(watch)]);
     sim.endpoint.notify(sim.now, watch, state("NONE"), false, &mut sim.out);
     assert_eq!(sim.said().len(), 0);
+}
+
+#[test]
+fn an_observer_that_has_proven_nothing_shows_itself_by_its_ack() {
+    let mut sim = sim();
+    for (id, answers) in [(1, true), (2, false)] {
+        let route = peer(id as u8);
+        let ask = observed(&mut sim, route, id, 0).expect("a request");
+        let watch = sim.answer(&ask, state(r#"{"claimState":"NONE"}"#)).expect("an observation");
+        let said = sim.said();
+        assert_eq!((code_of(&said[0]), kind(&said[0])), (0, MessageType::Acknowledgement));
+        assert_eq!((code_of(&said[1]), kind(&said[1])), (code::CONTENT, MessageType::Confirmable));
+        assert!(said[1].get_first_option(CoapOption::Observe).is_some());
+        if answers {
+            sim.send(route, &empty(MessageType::Acknowledgement, said[1].header.message_id));
+            assert_eq!(sim.endpoint.watches().count(), 0);
+            // From now on it is where it says it is.
+            let ask = sim.send(route, &claim(50)).expect("a request");
+            assert!(ask.proven);
+            sim.answer(&ask, Reply::of(code::CREATED));
+            sim.said();
+        } else {
+            let mut bytes = 0;
+            while let Some(due) = sim.endpoint.next_timeout().filter(|due| *due < sim.now + 3_600_000) {
+                sim.pass(due - sim.now);
+                bytes += sim.out.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+                sim.said();
+            }
+            assert_eq!(sim.endpoint.watches().collect::<Vec<_>>(), [Watch::Ended(watch)]);
+            let first: usize = said.iter().map(|packet| packet.to_bytes().expect("a packet").len()).sum();
+            assert!(bytes + first <= 3 * get(9).to_bytes().expect("a packet").len(), "{bytes} {first}");
+        }
+    }
 }
 
 #[test]

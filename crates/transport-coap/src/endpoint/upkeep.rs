@@ -44,10 +44,11 @@ impl Endpoint {
         message_id: u16,
         bytes: Box<[u8]>,
         purpose: Purpose,
+        repeats: u8,
         out: &mut Outbox,
     ) -> bool {
         let jitter = next(&mut self.random) as u8;
-        match self.outgoing.push(peer, Outgoing { route, message_id, bytes, purpose }, jitter, now) {
+        match self.outgoing.push(peer, Outgoing { route, message_id, bytes, purpose, repeats }, jitter, now) {
             Ok(due) => {
                 self.send_current(peer, due, out);
                 true
