@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::tools::{program, python, root, run, run_for, said};
-use crate::harness::{Server, World, eventually, host_port};
+use crate::harness::{Client, Server, World, eventually, host_port};
 
 fn owner_claims(world: &World, name: &str, secret: &str) {
     let answer = world.alice.client.claim(name, secret);
@@ -52,7 +52,7 @@ fn mosquitto_sub_hears_the_devices_fate() {
     let device = world.device("listener");
     let (host, port) = host_port(&server.mqtt);
     let subscriber = {
-        let (host, token) = (host.clone(), device.token.clone());
+        let token = device.token.clone();
         std::thread::spawn(move || {
             // The current state on subscribe, PENDING at the submission, CLAIMED at the confirm.
             run(
@@ -184,10 +184,13 @@ fn aiocoap_claims_and_observes_its_fate() {
     let device = world.device("aiocoap");
     let watcher = std::thread::scope(|scope| {
         let watching = scope.spawn(|| script("aiocoap_device.py", &server, &[("TOKEN", &device.token)]));
-        // The script submits; the owner confirms as soon as it is there.
-        eventually("the claim is confirmed", || {
-            (world.alice.client.claim("aiocoap", "s3cret").status == 200).then_some(())
+        // An owner who tries before there is a claim spends tries, so this one waits for it.
+        let device_side = Client::stranger(&server.http);
+        eventually("the claim is pending", || {
+            let state = device_side.get(&format!("/api/v1/{}/claim", device.token)).ok();
+            (state["claimState"] == "PENDING").then_some(())
         });
+        owner_claims(&world, "aiocoap", "s3cret");
         watching.join().expect("the script")
     });
     assert!(watcher.contains("PENDING") && watcher.trim_end().ends_with("CLAIMED"), "{watcher}");

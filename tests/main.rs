@@ -1,6 +1,7 @@
 //! End-to-end tests of the binary: real sockets, real clients, a server of its own for each test.
 
 #![allow(unreachable_pub, reason = "one test binary, many modules")]
+#![allow(clippy::unwrap_used, reason = "a test may end by it")]
 
 mod bodies;
 mod clients;

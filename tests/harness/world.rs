@@ -153,11 +153,11 @@ impl World {
     }
 
     pub fn device(&self, name: &str) -> Made {
-        self.device_of(name, json!({"name": name, "type": "default"}))
+        self.device_of(name, &json!({"name": name, "type": "default"}))
     }
 
     pub fn gateway(&self, name: &str) -> Made {
-        self.device_of(name, json!({"name": name, "type": "default", "additionalInfo": {"gateway": true}}))
+        self.device_of(name, &json!({"name": name, "type": "default", "additionalInfo": {"gateway": true}}))
     }
 
     pub fn device_of_profile(&self, name: &str, profile: &str, gateway: bool) -> Made {
@@ -165,12 +165,12 @@ impl World {
         if gateway {
             body["additionalInfo"] = json!({"gateway": true});
         }
-        self.device_of(name, body)
+        self.device_of(name, &body)
     }
 
-    fn device_of(&self, name: &str, body: Value) -> Made {
+    fn device_of(&self, name: &str, body: &Value) -> Made {
         let token = format!("T{}", uuid::Uuid::new_v4().simple());
-        let made = self.maker.post(&format!("/api/device?accessToken={token}"), &body).ok();
+        let made = self.maker.post(&format!("/api/device?accessToken={token}"), body).ok();
         let id = made["id"]["id"].as_str().expect("an id").to_owned();
         Made { id, name: name.to_owned(), token }
     }
