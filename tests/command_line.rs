@@ -31,6 +31,10 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
+    for command in [&["demo"][..], &["serve"], &["simulate", "device"], &["load"]] {
+        let output = run(claimd().args(command).arg("--help"), "");
+        insta::assert_snapshot!(format!("help_{}", command.join("_")), String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 #[test]
@@ -138,14 +142,125 @@ fn health_readiness_and_metrics_are_served() {
     assert!(metrics.ends_with("# EOF\n"));
 }
 
+/// `claimd simulate …` or `claimd load …` against this server, signed in as its maker.
+fn simulator(server: &Server, arguments: &[&str]) -> Command {
+    let mut command = claimd();
+    command.args(arguments);
+    command.args(["--mqtt", &server.mqtt, "--ws", &server.ws, "--coap", &server.coap, "--http", &server.http]);
+    command.args(["--admin-email", crate::harness::server::ADMIN, "--output", "json"]);
+    command.env("CLAIMD_CLIENT__ADMIN_PASSWORD", crate::harness::server::ADMIN_PASSWORD);
+    command
+}
+
+fn report(output: &std::process::Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {}", said(output)))
+}
+
 #[test]
-fn simulate_reports_and_its_expectation_decides_the_exit_code() {
+fn simulated_devices_claim_over_every_transport_and_their_acks_are_promises() {
     let server = Server::start();
-    let mut simulate = claimd();
-    simulate.args(["simulate", "device", "--transport", "all", "--count", "3", "--confirm", "--output", "json"]);
-    simulate.args(["--mqtt", &server.mqtt, "--ws", &server.ws, "--coap", &server.coap, "--http", &server.http]);
-    simulate.args(["--admin-email", crate::harness::server::ADMIN]);
-    simulate.env("CLAIMD_CLIENT__ADMIN_PASSWORD", crate::harness::server::ADMIN_PASSWORD);
-    let output = run(simulate.args(["--expect", "acked=100%"]), "");
+    let arguments = ["simulate", "device", "--transport", "all", "--count", "3", "--confirm"];
+    let expected = "acked=100%,confirmed=100%,visible=100%,errors=0";
+    let output = run(simulator(&server, &arguments).args(["--expect", expected]), "");
     assert!(output.status.success(), "{}", said(&output));
+    let report = report(&output);
+    let rows = report["transports"].as_array().expect("rows");
+    let names: Vec<&str> = rows.iter().filter_map(|row| row["transport"].as_str()).collect();
+    assert_eq!(names, ["mqtt", "mqtt5", "ws", "coap", "http"]);
+    for row in rows {
+        assert_eq!((row["sent"].as_u64(), row["confirmed"].as_u64()), (Some(3), Some(3)), "{row}");
+    }
+    assert_eq!(server.metric("claimd_confirmations_total{outcome=\"claimed\""), 15.0);
+}
+
+#[test]
+fn an_expectation_that_does_not_hold_exits_with_one_and_nonsense_with_two() {
+    let server = Server::start();
+    let arguments = ["simulate", "device", "--transport", "http", "--count", "2"];
+    let output = run(simulator(&server, &arguments).args(["--expect", "acked=3"]), "");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("not held: http: acked=3 but is 2"), "{}", said(&output));
+    let output = run(simulator(&server, &arguments).args(["--expect", "akced=3"]), "");
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("there are acked"), "{}", said(&output));
+    let output = run(simulator(&server, &arguments).args(["--secret", "in-clear"]), "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("@FILE") && !said(&output).contains("in-clear"), "{}", said(&output));
+    let output = run(simulator(&server, &arguments).env_remove("CLAIMD_CLIENT__ADMIN_PASSWORD"), "");
+    assert_eq!(output.status.code(), Some(2));
+    let output = run(simulator(&server, &arguments).env("CLAIMD_CLIENT__ADMIN_PASSWORD", "not the password"), "");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+}
+
+#[test]
+fn nobody_at_the_address_exits_with_seven() {
+    let mut server = Server::start();
+    let command = &mut simulator(&server, &["simulate", "device"]);
+    server.kill_dash_nine();
+    let output = run(command, "");
+    assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+    assert!(said(&output).contains("claimd serve"), "{}", said(&output));
+}
+
+#[test]
+fn badly_behaved_devices_are_survived_and_counted() {
+    let server = Server::start();
+    for transport in ["mqtt", "mqtt5", "ws", "coap", "http"] {
+        let arguments = ["simulate", "device", "--count", "6", "--confirm", "--seed", "7", "--transport", transport];
+        let manners = ["--drop", "30%", "--duplicate", "0.5", "--wrong-rate", "10%", "--slow", "20ms", "--reconnect"];
+        let output = run(simulator(&server, &arguments).args(manners).args(["--expect", "errors=0,visible=100%"]), "");
+        assert!(output.status.success(), "{transport}: {}", said(&output));
+        let row = report(&output)["transports"][0].clone();
+        let count = |name: &str| row[name].as_u64().unwrap_or_default();
+        assert_eq!(count("sent"), 6, "{row}");
+        assert_eq!(count("acked") + count("dropped"), 6, "{transport}: {row}");
+        assert_eq!(count("confirmed"), count("acked"), "{transport}: {row}");
+    }
+}
+
+#[test]
+fn simulated_gateways_speak_for_their_children_in_both_encodings() {
+    let server = Server::start();
+    for encoding in ["json", "protobuf"] {
+        let arguments = ["simulate", "gateway", "--transport", "all", "--children", "25", "--batch", "10", "--confirm"];
+        let expected = ["--encoding", encoding, "--expect", "acked=25,confirmed=25,visible=100%,errors=0"];
+        let output = run(simulator(&server, &arguments).args(expected), "");
+        assert!(output.status.success(), "{encoding}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_simulated_owner_takes_devices_and_gives_them_back() {
+    let server = Server::start();
+    let world = World::new(&server);
+    let device = world.device("pump-7");
+    assert_eq!(Coap::open(&server.coap).claim(&device.token, br#"{"secretKey":"s3cret"}"#).code, (2, 1));
+    let owner = |secret: &str, arguments: &[&str]| {
+        let mut command = claimd();
+        command.args(["simulate", "owner", "--http", &server.http, "--owner-email", &world.alice.email]);
+        command.args(arguments).args(["pump-7"]).env("CLAIMD_CLIENT__OWNER_PASSWORD", &world.alice.password);
+        run(&mut command, secret)
+    };
+    let wrong = owner("a guess\n", &["--secret", "@-"]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", said(&wrong));
+    let right = owner("s3cret\n", &["--secret", "@-"]);
+    assert!(right.status.success(), "{}", said(&right));
+    assert_eq!(world.owner_of(&device), Some(world.alice.customer.clone()));
+    let back = owner("", &["--unclaim"]);
+    assert!(back.status.success(), "{}", said(&back));
+    assert_eq!(world.owner_of(&device), None);
+}
+
+#[test]
+fn load_arrives_by_itself_and_its_latencies_are_kept() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let histogram = folder.path().join("latencies.csv");
+    let mut load = simulator(&server, &["load", "--count", "10", "--rate", "100", "--for", "2s", "--ramp", "1s"]);
+    load.args(["--slow", "2", "--pause", "100ms", "--confirm", "--expect", "acked=100%,errors=0,visible=100%"]);
+    let output = run(load.arg("--histogram").arg(&histogram), "");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(report(&output)["transports"][0]["sent"].as_u64().is_some_and(|sent| sent > 20), "{}", said(&output));
+    let rows = std::fs::read_to_string(&histogram).expect("latencies");
+    assert!(rows.starts_with("up_to_ms,count\n") && rows.lines().count() > 1, "{rows}");
 }

@@ -10,13 +10,13 @@ use testkit::{FakeCache, FakeLedger, at, cache_battery, ledger_battery};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 async fn run_cache_battery(durability: Durability) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let config = Config { durability, max_pending: 100_000, ..Config::default() };
-    let cache = MemoryClaimCache::open(&config, folder.path(), DAY, at(0)).unwrap();
+    let cache = MemoryClaimCache::open(&config, folder.path(), DAY, at(0)).expect("a cache");
     let port: Arc<dyn ClaimCache> = cache.clone();
     cache_battery::all(&port, at(0)).await;
     assert!(cache.healthy());
-    cache.close().unwrap();
+    cache.close().expect("saved");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! The command line: what may be asked for. What is done about it is in `commands` and `serve`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -24,6 +25,13 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Watch a whole life: three transports, a gateway, owners, a kill -9
+    Demo(DemoArgs),
+    /// Play devices, gateways or owners against a running server
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
+    /// Put load on a running server: claims arrive whether or not it keeps up
+    Load(LoadArgs),
 }
 
 #[derive(Debug, Args)]
@@ -61,4 +69,239 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         origin: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Devices on each transport
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub(crate) devices: u32,
+    /// Children of the gateway
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) children: u32,
+    /// Leave the server running, with lines to paste, until Ctrl-C
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// Where the server is, and who signs in there.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// HTTP: device API and owner API
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8080",
+        env = "CLAIMD_CLIENT__HTTP",
+        hide_env = true
+    )]
+    pub(crate) http: String,
+    /// MQTT over TCP
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub(crate) mqtt: String,
+    /// MQTT over WebSocket; a path /mqtt may follow
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8083")]
+    pub(crate) ws: String,
+    /// CoAP over UDP
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5683")]
+    pub(crate) coap: String,
+    /// The maker's account, which makes the devices; its password is in CLAIMD_CLIENT__ADMIN_PASSWORD, or in the file that
+    /// CLAIMD_CLIENT__ADMIN_PASSWORD_FILE names
+    #[arg(long, value_name = "EMAIL", default_value = "admin")]
+    pub(crate) admin_email: String,
+    /// How the report is written
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Auto)]
+    pub(crate) output: Form,
+    /// Repeats a run: the same secrets, the same bad behaviour
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// A table on a terminal, JSON in a pipe
+    Auto,
+    Table,
+    Json,
+}
+
+/// A transport, or all in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TransportArg {
+    Mqtt,
+    Mqtt5,
+    Ws,
+    Coap,
+    Http,
+    /// Each in turn
+    All,
+}
+
+/// What claim messages say.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MessageArgs {
+    /// `random`, `none`, or `@FILE` for the one in a file
+    #[arg(long, value_name = "SECRET", default_value = "random")]
+    pub(crate) secret: String,
+    /// How long claims live, such as 2m; the server's default without it
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) lifetime: Option<Duration>,
+    /// What must be true at the end, or the exit code is 1: `acked=100%,p99<50ms`
+    #[arg(long, value_name = "CONDITIONS")]
+    pub(crate) expect: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SimulateCommand {
+    /// Devices that announce themselves
+    Device(SimulateDeviceArgs),
+    /// Gateways that speak for children
+    Gateway(SimulateGatewayArgs),
+    /// An owner who claims devices by name
+    Owner(SimulateOwnerArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateDeviceArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) message: MessageArgs,
+    #[arg(long, value_enum, default_value_t = TransportArg::Mqtt5)]
+    pub(crate) transport: TransportArg,
+    /// Devices on each transport
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) count: u32,
+    /// Claims a second, of all devices together; as fast as answers come without it
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Go on for so long; each device claims once without it
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    pub(crate) run_for: Option<Duration>,
+    /// How messages are written
+    #[arg(long, value_enum, default_value_t = EncodingArg::Json)]
+    pub(crate) encoding: EncodingArg,
+    /// Act as owner too: confirm each claim right after its ack
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// Share of confirms that first show a wrong code
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = simulator::expect::share)]
+    pub(crate) wrong_rate: f64,
+    /// Share of claims after which the device hangs up without waiting for the answer
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = simulator::expect::share)]
+    pub(crate) drop: f64,
+    /// Share of claims sent twice
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = simulator::expect::share)]
+    pub(crate) duplicate: f64,
+    /// Pause in the middle of each message
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) slow: Option<Duration>,
+    /// A new connection for each claim
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EncodingArg {
+    Json,
+    Protobuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateGatewayArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) message: MessageArgs,
+    /// mqtt, mqtt5 or ws
+    #[arg(long, value_enum, default_value_t = TransportArg::Mqtt5)]
+    pub(crate) transport: TransportArg,
+    /// Gateways, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) count: u32,
+    /// Children of each gateway
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) children: u32,
+    /// Children in a message
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) batch: u32,
+    /// How messages are written
+    #[arg(long, value_enum, default_value_t = EncodingArg::Json)]
+    pub(crate) encoding: EncodingArg,
+    /// Act as owner too: confirm each claim right after its ack
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// Share of confirms that first show a wrong code
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = simulator::expect::share)]
+    pub(crate) wrong_rate: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateOwnerArgs {
+    /// HTTP address of the server
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8080",
+        env = "CLAIMD_CLIENT__HTTP",
+        hide_env = true
+    )]
+    pub(crate) http: String,
+    /// The owner's account; its password is in CLAIMD_CLIENT__OWNER_PASSWORD, or in the file that
+    /// CLAIMD_CLIENT__OWNER_PASSWORD_FILE names
+    #[arg(long, value_name = "EMAIL")]
+    pub(crate) owner_email: String,
+    /// `none`, or `@FILE` for the one in a file, `@-` for standard input
+    #[arg(long, value_name = "SECRET", default_value = "none")]
+    pub(crate) secret: String,
+    /// Give the devices back instead
+    #[arg(long)]
+    pub(crate) unclaim: bool,
+    /// The devices
+    #[arg(value_name = "DEVICE", required = true)]
+    pub(crate) devices: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) message: MessageArgs,
+    #[arg(long, value_enum, default_value_t = TransportArg::Mqtt5)]
+    pub(crate) transport: TransportArg,
+    /// Devices, each with a connection; each may claim 60 times a minute unless the server allows more
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) count: u32,
+    /// Claims a second, arriving by themselves
+    #[arg(long, value_name = "N", default_value = "50", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// How long
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub(crate) run_for: Duration,
+    /// The rate grows from nothing for so long
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    pub(crate) ramp: Duration,
+    /// Act as owner too: confirm and unclaim
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// Devices beside them that pause in the middle of each message
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) slow: u32,
+    /// How long those pause in each message
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub(crate) pause: Duration,
+    /// Write the latencies to this file, as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(crate) histogram: Option<PathBuf>,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "a time is written like 500ms, 90s or 10m".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && (0.001..=1e6).contains(rate));
+    rate.ok_or_else(|| "a rate is a number between 0.001 and 1000000".to_owned())
 }

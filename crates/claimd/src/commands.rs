@@ -1,3 +1,8 @@
 //! What the command line asks for, but for `serve`.
 
 pub(crate) mod config;
+pub(crate) mod demo;
+mod progress;
+mod report;
+mod signals;
+pub(crate) mod simulate;

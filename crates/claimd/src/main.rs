@@ -27,6 +27,9 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Print { config, redacted, origin }) => {
             commands::config::print(&config, redacted, origin)
         }
+        Command::Demo(args) => commands::demo::run(&args),
+        Command::Simulate(command) => commands::simulate::run(&command),
+        Command::Load(args) => commands::simulate::load(&args),
     };
     exit.into()
 }

@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Refused = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
+    /// Out of tries; wait.
+    RateLimited = 6,
     /// A server or store does not answer.
     Unavailable = 7,
     /// Stopped by the user.
