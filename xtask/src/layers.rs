@@ -12,6 +12,9 @@ const END: &str = "<!-- layers:end -->";
 /// Which crates of the workspace a crate may depend on. `*` in the table means any.
 type Allowed = BTreeMap<String, BTreeSet<String>>;
 
+/// A crate of the workspace and those below it, each with whether it is for tests only.
+type Edges = (String, Vec<(String, bool)>);
+
 pub(crate) fn check() -> Result<(), String> {
     let path = root().join("ARCHITECTURE.md");
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -50,8 +53,8 @@ fn table(text: &str) -> Result<Allowed, String> {
     Ok(allowed)
 }
 
-/// Every edge between two crates of the workspace, with whether it is for tests only.
-fn edges(metadata: &Value) -> Result<Vec<(String, Vec<(String, bool)>)>, String> {
+/// Every edge between two crates of the workspace.
+fn edges(metadata: &Value) -> Result<Vec<Edges>, String> {
     let packages = metadata["packages"].as_array().ok_or("cargo metadata: no packages")?;
     let ours: BTreeSet<&str> = packages
         .iter()
@@ -70,7 +73,7 @@ fn edges(metadata: &Value) -> Result<Vec<(String, Vec<(String, bool)>)>, String>
     Ok(all)
 }
 
-fn faults(allowed: &Allowed, edges: &[(String, Vec<(String, bool)>)]) -> Vec<String> {
+fn faults(allowed: &Allowed, edges: &[Edges]) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, below) in edges {
         let Some(row) = allowed.get(name) else {
@@ -97,7 +100,7 @@ mod tests {
     const TEXT: &str = "x\n<!-- layers:begin -->\n| crate | below |\n|---|---|\n| `claim` | |\n| `registry` | `claim` |\n\
                         | `claimd` | `*` |\n<!-- layers:end -->\n";
 
-    fn edge(name: &str, below: &[(&str, bool)]) -> (String, Vec<(String, bool)>) {
+    fn edge(name: &str, below: &[(&str, bool)]) -> Edges {
         (name.to_owned(), below.iter().map(|(below, tests)| ((*below).to_owned(), *tests)).collect())
     }
 

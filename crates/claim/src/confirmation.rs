@@ -5,8 +5,6 @@
 //! point harmless: the cache is evidence, the registry is truth (invariants 1, 2, 3, 5).
 
 mod outcome;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

@@ -4,8 +4,6 @@
 //! as durable as configured. No transport adds a rule of its own.
 
 mod batch;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

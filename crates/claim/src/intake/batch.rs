@@ -10,7 +10,7 @@ use crate::device::{AuthenticatedDevice, Device, DeviceName};
 use crate::limits::Budget;
 use crate::message::{BatchEntry, BodyFormat, ChildMessage, GatewayBatch};
 use crate::origin::Origin;
-use crate::ports::{Child, ClaimSource, ResolveChildren};
+use crate::ports::{Child, ClaimSource, PendingClaim, RecordError, Recorded, ResolveChildren, Unavailable};
 use crate::time::Timestamp;
 
 /// A device of a batch that was not registered.
@@ -126,17 +126,23 @@ impl Intake {
         let mut claims = Vec::with_capacity(good.len());
         let mut claimed = Vec::with_capacity(good.len());
         for ((name, message), child) in good.into_iter().zip(children) {
-            let claim = child.and_then(|device| self.claim(&device, &message, ClaimSource::Gateway, now));
+            let claim = child.and_then(|device| {
+                Ok((self.claim(&device, &message, ClaimSource::Gateway, now)?, device.claim_reset_at))
+            });
             match claim {
-                Ok(claim) => {
+                Ok((claim, fence)) => {
                     claims.push(claim);
-                    claimed.push((name, claim));
+                    claimed.push((name, claim, fence));
                 }
                 Err(error) => receipt.refuse(name.shared(), error),
             }
         }
         let recorded = self.parts.cache.record_batch(claims, now).await;
-        for ((name, claim), recorded) in claimed.into_iter().zip(recorded) {
+        for ((name, claim, fence), recorded) in claimed.into_iter().zip(recorded) {
+            let recorded = match recorded {
+                Err(RecordError::AnnouncedByDevice) => self.record_again(claim, fence, now).await,
+                recorded => recorded,
+            };
             match recorded {
                 Ok(_) => {
                     receipt.accepted += 1;
@@ -146,6 +152,21 @@ impl Intake {
             }
         }
         Ok(receipt)
+    }
+
+    /// What the device itself said stands in the way only while it is worth something: a claim at or before the fence, left by
+    /// a crash or failover, gives way.
+    async fn record_again(
+        &self,
+        claim: PendingClaim,
+        fence: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Recorded, RecordError> {
+        let Some(fence) = fence else { return Err(RecordError::AnnouncedByDevice) };
+        match self.parts.cache.withdraw(claim.device, fence).await {
+            Ok(true) => self.parts.cache.record(claim, now).await,
+            Ok(false) | Err(Unavailable) => Err(RecordError::AnnouncedByDevice),
+        }
     }
 
     /// A device came up behind a gateway: it is related, and created if unknown.
