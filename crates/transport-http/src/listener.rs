@@ -26,9 +26,9 @@ pub(crate) use body::{Answer, Collected, collect};
 pub struct Site {
     /// The device API, at `/api/v1/`. Requests for it never pass the router, whose matching costs 5 to 13 %.
     pub devices: Option<DeviceApi>,
-    /// Everything else. Its requests carry the extension [`listener::PeerAddress`](::listener::PeerAddress) and a body
+    /// Everything else. Its requests carry the extension [`::listener::PeerAddress`] and a body
     /// that fails with [`std::io::ErrorKind::TimedOut`] when the client takes too long; a response with the extension
-    /// [`listener::SignedIn`](::listener::SignedIn) takes the connection out of the unauthenticated.
+    /// [`::listener::SignedIn`] takes the connection out of the unauthenticated.
     pub router: Router,
     /// Bounds.
     pub limits: Limits,

@@ -1,6 +1,6 @@
 //! The MQTT listener: 3.1.1 and 5 on one port, over TCP and WebSocket.
 //!
-//! A PUBLISH to `v1/devices/me/claim` comes in through [`listener`](serve), is cut into packets and checked in `engine.rs`,
+//! A PUBLISH to `v1/devices/me/claim` comes in through `listener.rs`, is cut into packets and checked in `engine.rs`,
 //! gets its meaning in `topic.rs`, is carried through its life in `session.rs`, decided by [`claim::Intake`], and answered
 //! in `reply.rs`. The PUBACK leaves after the claim was recorded, never before.
 //!
