@@ -6,7 +6,9 @@
 //! | `gates` | formatting, clippy, layers, docs, licences; no tests |
 //! | `layers` | holds the dependencies of the crates against the table in ARCHITECTURE.md |
 //! | `setup` | only installs what the tests need |
+//! | `bench` | installs the peers and measures claimd beside them: `[NAME…] [--quick] [--json] [--write]` |
 
+mod bench;
 mod gates;
 mod layers;
 mod licences;
@@ -15,7 +17,7 @@ mod setup;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask <test|gates|layers|setup>";
+const USAGE: &str = "usage: cargo xtask <test|gates|layers|setup|bench>";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         Some("gates") => gates::all(),
         Some("layers") => layers::check(),
         Some("setup") => setup::install(),
+        Some("bench") => bench::run(&arguments[1..]),
         _ => Err(USAGE.to_owned()),
     };
     match done {
