@@ -6,6 +6,7 @@
 mod bodies;
 mod clients;
 mod command_line;
+mod examples;
 mod flows;
 mod gateways;
 mod harness;

@@ -1,12 +1,14 @@
 //! The checks before the tests: each is one command that a person can run alone.
 
-use crate::{cargo, layers, licences, run, say};
+use crate::{cargo, layers, licences, papers, run, say};
 
 pub(crate) fn all() -> Result<(), String> {
     say("== formatting");
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     say("== layers");
     layers::check()?;
+    say("== papers");
+    papers::check()?;
     say("== licences");
     licences::check()?;
     say("== clippy");

@@ -3,8 +3,9 @@
 //! | command | does |
 //! |---|---|
 //! | `test` | installs what the tests need and says so, runs every gate, then every test |
-//! | `gates` | formatting, clippy, layers, docs, licences; no tests |
+//! | `gates` | formatting, clippy, layers, papers, docs, licences; no tests |
 //! | `layers` | holds the dependencies of the crates against the table in ARCHITECTURE.md |
+//! | `papers` | checks that files and tests named in the papers exist |
 //! | `setup` | only installs what the tests need |
 //! | `bench` | installs the peers and measures claimd beside them: `[NAME…] [--quick] [--json] [--write]` |
 
@@ -12,12 +13,13 @@ mod bench;
 mod gates;
 mod layers;
 mod licences;
+mod papers;
 mod setup;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask <test|gates|layers|setup|bench>";
+const USAGE: &str = "usage: cargo xtask <test|gates|layers|papers|setup|bench>";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Some("test") => test(&arguments[1..]),
         Some("gates") => gates::all(),
         Some("layers") => layers::check(),
+        Some("papers") => papers::check(),
         Some("setup") => setup::install(),
         Some("bench") => bench::run(&arguments[1..]),
         _ => Err(USAGE.to_owned()),
@@ -42,6 +45,8 @@ fn main() -> ExitCode {
 fn test(filter: &[String]) -> Result<(), String> {
     setup::install()?;
     gates::all()?;
+    say("== examples");
+    run(&mut cargo(&["build", "--package", "claimd", "--examples"]))?;
     say("== tests");
     let mut tests = cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
     if !filter.is_empty() {

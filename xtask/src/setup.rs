@@ -10,6 +10,9 @@ use crate::{output, root, run, say};
 const PACKAGES: &[(&str, &str)] = &[
     ("mosquitto-clients", "/usr/bin/mosquitto_pub"),
     ("libcoap3-bin", "/usr/bin/coap-client-notls"),
+    ("libcoap3-dev", "/usr/include/coap3/coap.h"),
+    ("pkg-config", "/usr/bin/pkg-config"),
+    ("gcc", "/usr/bin/cc"),
     ("curl", "/usr/bin/curl"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
