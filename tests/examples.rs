@@ -100,7 +100,7 @@ fn the_rust_examples_claim() {
     };
     assert_eq!(output(built("device"), &server, &device, &world), "registered\n");
     assert_eq!(output(built("owner"), &server, &device, &world), "SUCCESS\n");
-    assert_eq!(world.owner_of(&device), Some(world.alice.customer.clone()));
+    assert_eq!(world.owner_of(&device), Some(world.alice.customer));
 }
 
 #[test]
