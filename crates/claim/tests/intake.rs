@@ -314,13 +314,26 @@ async fn batches_and_new_devices_are_bounded() {
 async fn a_gateways_rate_counts_entries_and_refuses_whole_batches() {
     let mut world = World::new();
     world.rates = Arc::new(FakeRates::default());
-    world.limits.submit_per_gateway = 3;
+    world.limits.submit_per_gateway = 4;
     world.registry.add_gateway(world.tenant, "gw", "g");
     assert_eq!(batch(&world, "g", r#"{"a":{},"b":{}}"#, at(0)).await, Ok((2, vec![])));
-    let over = batch(&world, "g", r#"{"c":{},"d":{}}"#, at(0)).await;
+    let over = batch(&world, "g", r#"{"c":{},"d":{},"e":{}}"#, at(0)).await;
     assert!(matches!(over, Err(SubmitError::RateLimited { .. })));
     assert_eq!(world.registry.id(world.tenant, "c"), None);
-    assert_eq!(batch(&world, "g", r#"{"c":{}}"#, at(0)).await, Ok((1, vec![])));
+    assert_eq!(batch(&world, "g", r#"{"c":{}}"#, at(0)).await, Ok((1, vec![])), "the refused one has cost one");
+    assert!(matches!(batch(&world, "g", r#"{"c":{}}"#, at(0)).await, Err(SubmitError::RateLimited { .. })));
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_counts_against_the_gateways_rate() {
+    let mut world = World::new();
+    world.rates = Arc::new(FakeRates::default());
+    world.limits.submit_per_gateway = 2;
+    world.registry.add_gateway(world.tenant, "gw", "g");
+    for _ in 0..2 {
+        assert!(matches!(batch(&world, "g", "{", at(0)).await, Err(SubmitError::Malformed(_))));
+    }
+    assert!(matches!(batch(&world, "g", "{", at(0)).await, Err(SubmitError::RateLimited { .. })));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ pub mod cache_battery;
 pub mod fakes;
 pub mod fixtures;
 pub mod ledger_battery;
+pub mod registry_battery;
 
 pub use fakes::{
     FakeCache, FakeLedger, FakeRates, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter,

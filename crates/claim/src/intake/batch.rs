@@ -92,14 +92,16 @@ impl Intake {
         now: Timestamp,
     ) -> Result<BatchReceipt, SubmitError> {
         self.require_gateway(gateway).await?;
+        // One entry is paid for before the body is looked at, so that bodies that cannot be read are not free.
+        let budget = Budget { tries: self.parts.limits.submit_per_gateway, window: MINUTE };
+        self.admit(gateway, 1, budget, "submit_per_gateway", now)?;
         let batch = GatewayBatch::parse(body, format).map_err(SubmitError::Malformed)?;
         if batch.entries.len() > self.parts.gateway.batch_devices {
             self.parts.meter.limit_reached("gateway.batch_devices");
             return Err(SubmitError::QuotaExceeded { retry_after: BATCH_RETRY });
         }
-        let budget = Budget { tries: self.parts.limits.submit_per_gateway, window: MINUTE };
-        let cost = u32::try_from(batch.entries.len()).unwrap_or(u32::MAX);
-        self.admit(gateway, cost, budget, "submit_per_gateway", now)?;
+        let others = u32::try_from(batch.entries.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        self.admit(gateway, others, budget, "submit_per_gateway", now)?;
         self.register(gateway, batch, now).await
     }
 

@@ -1,0 +1,141 @@
+//! The contract battery of the registry port, run against SQLite and against the fake that serves as a model elsewhere; and
+//! what only a file can show.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claim::directory::{CredentialDraft, DeviceDraft, Directory};
+use claim::ports::{DeviceRegistry, PortFuture};
+use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId};
+use registry::{Config, SqliteRegistry};
+use testkit::registry_battery::{self, Stage};
+use testkit::{FakeRegistry, at, keyring};
+
+struct Sqlite {
+    folder: tempfile::TempDir,
+    registry: Arc<SqliteRegistry>,
+}
+
+impl Sqlite {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let registry = open(&folder);
+        Self { folder, registry }
+    }
+}
+
+fn open(folder: &tempfile::TempDir) -> Arc<SqliteRegistry> {
+    SqliteRegistry::open(&Config::default(), folder.path(), keyring(), Duration::from_secs(30)).expect("a registry")
+}
+
+impl Stage for Sqlite {
+    fn registry(&self) -> Arc<dyn DeviceRegistry> {
+        self.registry.clone()
+    }
+
+    fn keyring(&self) -> Arc<Keyring> {
+        keyring()
+    }
+
+    fn tenant(&self) -> PortFuture<'_, TenantId> {
+        PortFuture::later(async {
+            self.registry
+                .create_tenant(format!("maker {}", CustomerId::random().uuid()), at(0))
+                .await
+                .expect("a tenant")
+                .id
+        })
+    }
+
+    fn customer(&self, tenant: TenantId) -> PortFuture<'_, CustomerId> {
+        PortFuture::later(async move {
+            let title = format!("customer {}", CustomerId::random().uuid());
+            self.registry.create_customer(tenant, title, None, at(0)).await.expect("a customer").id
+        })
+    }
+
+    fn device(&self, tenant: TenantId, name: String, token: String) -> PortFuture<'_, DeviceId> {
+        PortFuture::later(async move {
+            let draft = DeviceDraft {
+                id: None,
+                name: DeviceName::parse(&name).expect("a name"),
+                profile: None,
+                profile_name: None,
+                label: None,
+                gateway: false,
+                additional_info: None,
+                credential: Some(CredentialDraft::AccessToken(Secret::new(token))),
+            };
+            self.registry.save_device(tenant, draft, at(0)).await.expect("a device").0.id
+        })
+    }
+}
+
+struct Fake(Arc<FakeRegistry>);
+
+impl Stage for Fake {
+    fn registry(&self) -> Arc<dyn DeviceRegistry> {
+        self.0.clone()
+    }
+
+    fn keyring(&self) -> Arc<Keyring> {
+        keyring()
+    }
+
+    fn tenant(&self) -> PortFuture<'_, TenantId> {
+        PortFuture::ready(self.0.add_tenant())
+    }
+
+    fn customer(&self, _: TenantId) -> PortFuture<'_, CustomerId> {
+        PortFuture::ready(CustomerId::random())
+    }
+
+    fn device(&self, tenant: TenantId, name: String, token: String) -> PortFuture<'_, DeviceId> {
+        PortFuture::ready(self.0.add_device_with_token(tenant, &name, &token))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sqlite_keeps_the_contract() {
+    registry_battery::all(&Sqlite::open()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_fake_keeps_the_contract() {
+    registry_battery::all(&Fake(Arc::new(FakeRegistry::new(keyring())))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn eight_owners_and_a_thousand_devices_make_a_thousand_winners() {
+    registry_battery::owners_race(&Sqlite::open(), 8, 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_schema_stops_an_older_binary() {
+    let stage = Sqlite::open();
+    stage.registry.close();
+    let path = stage.folder.path().join(Config::default().path);
+    let connection = rusqlite::Connection::open(&path).expect("the file");
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version");
+    assert!(version > 0);
+    connection.pragma_update(None, "user_version", version + 1).expect("written");
+    drop(connection);
+    let refused = SqliteRegistry::open(&Config::default(), stage.folder.path(), keyring(), Duration::from_secs(1));
+    let error = refused.map(drop).expect_err("a newer schema");
+    assert!(error.to_string().contains("schema") && error.next.contains("newer"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_is_in_the_files() {
+    let stage = Sqlite::open();
+    let tenant = stage.tenant().await;
+    let token = "PLANTEDTOKEN0123456789";
+    stage.device(tenant, "d".to_owned(), token.to_owned()).await;
+    stage.registry.close();
+    for entry in std::fs::read_dir(stage.folder.path()).expect("files") {
+        let path = entry.expect("a file").path();
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let found = bytes.windows(token.len()).any(|window| window == token.as_bytes());
+        assert!(!found, "the token is in {}", path.display());
+    }
+}
