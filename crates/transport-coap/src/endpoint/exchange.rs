@@ -164,7 +164,16 @@ impl Endpoint {
                 dress(out.message(kind, reply.code, message_id, &origin.token), &reply).send(origin.route);
             }
             how::WHOLE => match self.whole.get(origin.key) {
-                Some(bytes) => out.push(origin.route, bytes),
+                // Whoever spoofs an address could have sent a long message once, and then short ones with its id.
+                Some(bytes) if origin.proven || bytes.len() <= origin.received * self.bounds.ratio => {
+                    out.push(origin.route, bytes);
+                }
+                Some(_) => {
+                    self.stats.silences.fetch_add(1, Relaxed);
+                    if confirmable {
+                        self.acknowledge(origin, out);
+                    }
+                }
                 None if confirmable => self.acknowledge(origin, out),
                 None => {}
             },

@@ -552,6 +552,19 @@ fn a_draining_endpoint_says_come_again_and_finishes() {
     assert_eq!((code_of(&sim.one()), sim.endpoint.open()), (code::CREATED, 0));
 }
 
+#[test]
+fn a_short_message_with_the_id_of_a_long_one_does_not_bring_the_long_answer() {
+    let mut sim = sim();
+    let mut long = request(RequestType::Get, MessageType::Confirmable, 7, &[".well-known", "core"]);
+    long.add_option(CoapOption::UriQuery, vec![b'q'; 200]);
+    sim.endpoint.receive(sim.now, peer(1), &long.to_bytes().unwrap(), false, &mut sim.out);
+    assert!(sim.out.iter().next().is_some(), "the long one is answered");
+    sim.out.clear();
+    sim.endpoint.receive(sim.now, peer(1), b"\x40\x01\x00\x07", false, &mut sim.out);
+    let sent: Vec<&[u8]> = sim.out.iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(sent, [b"\x60\x00\x00\x07"], "an empty ACK");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
