@@ -343,7 +343,7 @@ impl Intake {
 
     fn refused_record(&self, error: RecordError) -> SubmitError {
         if let RecordError::Full { .. } = error {
-            self.parts.meter.limit_reached("max_pending");
+            self.parts.meter.limit_reached("claim_cache.max_pending");
         }
         error.into()
     }

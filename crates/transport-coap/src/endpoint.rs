@@ -12,7 +12,7 @@ mod exchange;
 mod fading;
 mod observers;
 mod outgoing;
-mod precheck;
+pub(crate) mod precheck;
 mod proof;
 pub(crate) mod request;
 #[cfg(test)]
@@ -144,6 +144,7 @@ pub(crate) struct Endpoint {
     timers: BinaryHeap<Reverse<(u64, Timer)>>,
     transfers_timed: bool,
     watches: Vec<Watch>,
+    reached: Vec<&'static str>,
     draining: bool,
 }
 
@@ -206,6 +207,7 @@ impl Endpoint {
             timers: BinaryHeap::new(),
             transfers_timed: false,
             watches: Vec::new(),
+            reached: Vec::new(),
             draining: false,
             stats,
         }
@@ -219,6 +221,16 @@ impl Endpoint {
     /// Requests under way.
     pub(crate) fn open(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// Bytes of bodies that have not arrived whole.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.transfers.bytes()
+    }
+
+    /// Limits that were met since the last call, by configuration key.
+    pub(crate) fn reached(&mut self) -> std::vec::Drain<'_, &'static str> {
+        self.reached.drain(..)
     }
 
     /// What happened to observations since the last call.
@@ -290,7 +302,8 @@ impl Endpoint {
             return None;
         }
         if cut {
-            self.respond(now, &origin, self.too_large(), out);
+            let reply = self.too_large();
+            self.respond(now, &origin, reply, out);
             return None;
         }
         let token_end = 4 + head.token.as_bytes().len();
@@ -383,7 +396,10 @@ impl Endpoint {
             Taken::Missing => Reply::of(code::INCOMPLETE),
             Taken::Bad => return Err(Reply::of(code::BAD_REQUEST)),
             Taken::TooLarge => self.too_large(),
-            Taken::NoRoom => reply::come_again(),
+            Taken::NoRoom => {
+                self.reached.push("coap.block_bytes");
+                reply::come_again()
+            }
         };
         Err(Reply { block1: Some(block), ..reply })
     }
@@ -400,6 +416,8 @@ impl Endpoint {
         let mine = self.of_peer.get(&origin.peer).copied().unwrap_or(0);
         if self.exchanges.len() >= self.bounds.exchanges || mine >= self.bounds.exchanges_per_peer {
             self.stats.overloads.fetch_add(1, Relaxed);
+            let all = self.exchanges.len() >= self.bounds.exchanges;
+            self.reached.push(if all { "coap.exchanges" } else { "coap.exchanges_per_peer" });
             if origin.proven {
                 self.respond(now, &origin, reply::come_again(), out);
             } else {
@@ -512,7 +530,8 @@ impl Endpoint {
         reply
     }
 
-    fn too_large(&self) -> Reply {
+    fn too_large(&mut self) -> Reply {
+        self.reached.push("payload_bytes");
         let most = u32::try_from(self.bounds.payload).unwrap_or(u32::MAX);
         let hint = Block { number: 0, more: false, szx: 6 };
         Reply { size1: Some(most), block1: Some(hint), ..Reply::of(code::TOO_LARGE) }

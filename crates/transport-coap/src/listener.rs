@@ -332,6 +332,9 @@ impl Task {
             if let Some(ask) = self.endpoint.receive(now, route, bytes, cut, &mut self.outbox) {
                 self.running.push(Box::pin(decide(Arc::clone(&self.shared), ask)));
             }
+            for limit in self.endpoint.reached() {
+                self.shared.intake.meter().limit_reached(limit);
+            }
         }
     }
 

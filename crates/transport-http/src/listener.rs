@@ -34,6 +34,15 @@ pub struct Site {
     pub limits: Limits,
 }
 
+impl Site {
+    /// Counts a limit that was met, where the device API is served: its intake holds the counters.
+    fn limit_reached(&self, limit: &'static str) {
+        if let Some(devices) = &self.devices {
+            devices.limit_reached(limit);
+        }
+    }
+}
+
 /// Serves a site until [`Serving::drain`]: from then on requests that wait are answered, those in flight finished, and
 /// idle connections closed.
 ///

@@ -64,6 +64,11 @@ impl DeviceApi {
         }
     }
 
+    /// Counts a limit that was met before a request came to be one.
+    pub(crate) fn limit_reached(&self, limit: &'static str) {
+        self.parts.intake.meter().limit_reached(limit);
+    }
+
     /// Answers a request for `/api/v1/…`, of whose path the last `path` bytes are ours; and says whether the device has
     /// shown a valid credential.
     pub(crate) async fn answer(
@@ -117,7 +122,7 @@ impl DeviceApi {
                 return (reply::too_large(self.parts.payload_bytes), true);
             }
             Collected::TooSlow => {
-                self.parts.intake.meter().limit_reached("http_request");
+                self.parts.intake.meter().limit_reached("timeouts.http_request");
                 return (reply::too_slow(), true);
             }
             Collected::Broken => return (reply::malformed("the body broke off, or its chunks are broken"), true),

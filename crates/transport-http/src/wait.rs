@@ -105,7 +105,7 @@ impl Waiting {
             };
         }
         let Some(place) = self.enter(device.id()) else {
-            intake.meter().limit_reached("http_waiting");
+            intake.meter().limit_reached("http.waiting");
             return reply::no_room_to_wait();
         };
         let until = Instant::now() + asked.wait.min(self.longest);

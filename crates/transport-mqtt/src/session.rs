@@ -119,7 +119,7 @@ pub(crate) async fn run<W: Wire>(mut wire: W, peer: std::net::IpAddr, seat: Seat
         }
         Ok(Err(None)) => return,
         Err(_) => {
-            shared.intake.meter().limit_reached("connect_timeout");
+            shared.intake.meter().limit_reached("timeouts.connect");
             return;
         }
     };
@@ -219,7 +219,7 @@ impl Session<'_> {
             Over::Ended(End::Revoked) => Some(0x98),
             Over::Ended(End::Draining) => Some(0x8B),
             Over::Ended(End::TooSlow) => {
-                self.shared.intake.meter().limit_reached("outbound_queue_bytes");
+                self.shared.intake.meter().limit_reached("mqtt.outbound_queue_bytes");
                 Some(0x97)
             }
             Over::Silent => Some(0x8D),
@@ -427,7 +427,7 @@ impl Session<'_> {
                 }
                 Subscribed::Refused(code) => {
                     if code == 0x97 {
-                        self.shared.intake.meter().limit_reached("mqtt_subscriptions");
+                        self.shared.intake.meter().limit_reached("mqtt.subscriptions");
                     }
                     if version == Version::V5 { code } else { 0x80 }
                 }

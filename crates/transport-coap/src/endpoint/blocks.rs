@@ -128,8 +128,8 @@ impl Transfers {
         (!self.open.is_empty()).then(|| now + self.bounds.idle)
     }
 
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
+    /// Bytes of all unfinished bodies.
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }

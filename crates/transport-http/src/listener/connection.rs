@@ -41,7 +41,8 @@ struct Visit {
 
 pub(super) async fn run(connection: Connection, site: Arc<Site>) {
     let Connection { stream, peer, seat } = connection;
-    if seat.admission().is_err() {
+    if let Err(cap) = seat.admission() {
+        site.limit_reached(cap.name());
         return;
     }
     let limits = site.limits;
@@ -78,15 +79,20 @@ pub(super) async fn run(connection: Connection, site: Arc<Site>) {
         .await
     };
     let mut stream = connection.into_parts().io.into_inner().into_inner();
-    let last_word = ended.err().and_then(|error| last_word(&error, &visit.head));
+    let last_word = ended.err().and_then(|error| last_word(&error, &visit));
     end(&mut stream, last_word, visit.head.was_left_unread()).await;
 }
 
 /// What is still to be said to a client whose request never came to be one.
-fn last_word(error: &hyper::Error, head: &Head) -> Option<&'static str> {
+fn last_word(error: &hyper::Error, visit: &Visit) -> Option<&'static str> {
+    let head = &visit.head;
     match head.too_long() {
-        Some(true) => Some("HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+        Some(true) => {
+            visit.site.limit_reached("http_uri_bytes");
+            Some("HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        }
         Some(false) => {
+            visit.site.limit_reached("http_header_bytes");
             Some("HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         }
         // An idle connection ends without a word (RFC 9112 §9.3 leaves it to us); a head begun gets one.
@@ -118,11 +124,13 @@ async fn respond(visit: &Arc<Visit>, request: Request<Incoming>) -> Response<Ans
     let limits = &visit.site.limits;
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.uri_bytes {
+        visit.site.limit_reached("http_uri_bytes");
         return reply::refusal(StatusCode::URI_TOO_LONG, "too_long", "the request target is too long; shorten it");
     }
     // As they were sent: name, colon, space, value, line end.
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers > limits.header_bytes {
+        visit.site.limit_reached("http_header_bytes");
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return reply::refusal(status, "too_large", "the request's headers are too large; send fewer or shorter ones");
     }

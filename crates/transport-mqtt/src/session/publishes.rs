@@ -45,6 +45,7 @@ impl Session<'_> {
                 return Err(Fault::QOS.into());
             }
             if publish.qos > 0 && working.len() >= usize::from(self.shared.config.receive_maximum) {
+                self.shared.intake.meter().limit_reached("mqtt.receive_maximum");
                 return Err(Fault::RECEIVE_MAXIMUM.into());
             }
         }
