@@ -16,6 +16,8 @@ pub mod confirmation;
 pub mod device;
 pub mod directory;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod intake;
 pub mod limits;
 pub mod message;

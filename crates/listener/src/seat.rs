@@ -42,6 +42,12 @@ impl Cap {
 }
 
 impl Seat {
+    /// A seat of its own, at no listener: for a protocol that is run without a socket.
+    #[doc(hidden)]
+    pub fn alone(peer: IpAddr) -> Self {
+        Seats::new(Limits::default(), Arc::default()).take(peer)
+    }
+
     /// Whether the connection is within the caps. If not, its protocol should say so if it can, and end: until then it
     /// stays among the unauthenticated, whose budget bounds it.
     pub fn admission(&self) -> Result<(), Cap> {

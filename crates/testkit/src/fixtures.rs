@@ -1,15 +1,20 @@
 //! A small world to test in: all fakes, one tenant, and the domain over them.
 
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use claim::confirmation::ConfirmationParts;
 use claim::event::StateFeed;
-use claim::intake::IntakeParts;
+use claim::intake::{BatchReceipt, IntakeParts};
 use claim::limits::{AttemptBudgets, IntakeLimits};
 use claim::policy::{ClaimPolicy, GatewayPolicy};
 use claim::ports::{AttemptLedger, ClaimCache, DeviceRegistry, Meter, SubmitRates};
-use claim::{Confirmation, Intake, Keyring, Origin, TenantId, Timestamp, Transport};
+use claim::{
+    BodyFormat, Confirmation, DeviceCredential, Intake, Keyring, Origin, SubmitError, TenantId, Timestamp, Transport,
+};
 
 use crate::fakes::{FakeCache, FakeLedger, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter};
 
@@ -127,6 +132,40 @@ impl World {
             budgets: self.budgets.clone(),
         })
     }
+}
+
+/// What intake makes of a body as a gateway's batch, in a world of its own; for the fuzz target `gateway_batch`.
+///
+/// # Errors
+/// As [`Intake::submit_batch`].
+pub fn submit_batch(body: &[u8], format: BodyFormat) -> Result<BatchReceipt, SubmitError> {
+    let world = World::new();
+    world.registry.add_gateway(world.tenant, "gateway", "token");
+    let intake = world.intake();
+    let origin = origin(Some(Transport::Mqtt));
+    let work = async {
+        let credential = DeviceCredential::AccessToken("token");
+        let gateway = intake.authenticate(credential, &origin, at(0)).await.expect("the gateway signs in");
+        intake.submit_batch(&gateway, body, format, &origin, at(0)).await
+    };
+    // Fakes answer at once.
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(work).poll(&mut context) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("a fake waits for nothing"),
+    }
+}
+
+/// An intake that knows the token `token` and the basic credential `user`, `pass`; for the fuzz target
+/// `mqtt_connection`.
+pub fn open_intake() -> Intake {
+    let keyring = keyring();
+    let registry = Arc::new(FakeRegistry::new(keyring));
+    let tenant = registry.add_tenant();
+    registry.add_gateway(tenant, "gateway", "token");
+    let device = registry.add_device(tenant, "device");
+    registry.add_basic(device, None, Some("user"), Some(b"pass"));
+    intake(registry, Arc::new(FakeCache::default()), Arc::new(StateFeed::default()))
 }
 
 /// Intake with default rules, open rates and no counters, over a registry and a cache; for transports' tests.

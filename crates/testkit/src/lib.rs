@@ -1,10 +1,11 @@
 //! What tests share: fakes of the ports, fixtures, and one contract battery a port, run against every adapter.
 //!
-//! Depends on `claim` alone, so that every crate can use it in its tests. Not for production code.
+//! The library depends on `claim` alone, so that every crate can use it in its tests. Not for production code.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a battery that cannot go on has failed")]
 
 pub mod cache_battery;
+pub mod corpus;
 pub mod fakes;
 pub mod fixtures;
 pub mod ledger_battery;

@@ -40,6 +40,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Without a socket and a feed.
+    pub(crate) fn for_fuzzing(intake: Intake, config: Config, limits: Limits) -> Arc<Self> {
+        let hub = Hub::new(config.outbound_queue_bytes, intake.clone());
+        let clock = Arc::new(|| Timestamp::from_millis(1_790_000_000_000));
+        Arc::new(Self { intake, clock, request_ids: Arc::default(), config, limits, hub })
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }
