@@ -11,5 +11,7 @@ mod flows;
 mod gateways;
 mod harness;
 mod hostile;
+mod limits;
 mod owners;
 mod promises;
+mod refusals;

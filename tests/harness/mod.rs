@@ -9,7 +9,7 @@ pub mod world;
 pub use coap::Coap;
 pub use mqtt::{Heard, Mqtt, Version};
 pub use server::{PATIENCE, Server, eventually};
-pub use world::{Client, Made, World};
+pub use world::{Answer, Client, Made, World};
 
 /// Splits `host:port`.
 pub fn host_port(address: &str) -> (String, u16) {
