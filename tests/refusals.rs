@@ -185,7 +185,8 @@ fn wrong_path_and_wrong_method() {
 fn unauthenticated() {
     let server = Server::with(&[("CLAIMD_LIMITS__AUTH_FAILURES_PER_ADDRESS", "1000")]);
     // Which of user name, password and client id a refused CONNECT shows decides its code (thingsboard.md 2.5).
-    let rows: [(&str, Option<&str>, Option<&str>, u8, u8); 9] = [
+    type Row = (&'static str, Option<&'static str>, Option<&'static str>, u8, u8);
+    let rows: [Row; 9] = [
         ("", Some("wrong"), None, 0x86, 5),
         ("id", Some("wrong"), None, 0x86, 5),
         ("id", Some("wrong"), Some("pw"), 0x86, 5),
