@@ -243,3 +243,35 @@ fn no_secret_token_or_password_reaches_the_log() {
         }
     }
 }
+
+/// Thousands of bodies and sources, none of them good: memory stays where it was, and honest clients are served.
+#[test]
+fn thousands_of_bad_bodies_and_spoofed_sources_leave_no_memory_behind() {
+    let server = Server::with(&[("CLAIMD_LIMITS__SUBMIT_PER_DEVICE", "1000000")]);
+    let world = World::new(&server);
+    let device = world.device("abused");
+    serves(&server, &world, "before");
+    let before = rss(&server);
+    let deep = "[".repeat(30_000);
+    let bodies = [deep.as_str(), r#"{"secretKey":"a","secretKey":"b"}"#, "{", "\u{e9}", r#"{"x":1,"x":1}"#];
+    let mut client = Mqtt::connect(&server.mqtt, Version::V5, &device.token);
+    for round in 0..3_000 {
+        let heard = client.ask("v1/devices/me/claim", bodies[round % bodies.len()].as_bytes());
+        assert!(matches!(heard, Heard::PubAck { code: 0x99, .. }), "{heard:?}");
+    }
+    let http = Client::stranger(&server.http);
+    let path = format!("/api/v1/{}/claim", device.token);
+    for round in 0..1_000 {
+        assert_eq!(http.send("POST", &path, &[], bodies[round % bodies.len()]).status, 400);
+    }
+    // Each source begins a body in blocks, which nobody may before it has shown that it is there.
+    let request = b"\x40\x02\x12\x34\xb3api\x02v1\x05wrong\x05claim\xd1\x03\x08\xff0123456789abcdef";
+    for source in 0..4_000_u32 {
+        let address = format!("127.1.{}.{}:0", source / 250, 1 + source % 250);
+        let socket = UdpSocket::bind(address).expect("a loopback address");
+        socket.send_to(request, &server.coap).expect("sent");
+    }
+    serves(&server, &world, "after");
+    let grown = rss(&server).saturating_sub(before);
+    assert!(grown < GROWTH, "{grown} KiB");
+}
