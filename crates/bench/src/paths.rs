@@ -23,7 +23,9 @@ struct Side<'a> {
 
 /// Runs every path that is wanted.
 pub(crate) fn all(plan: &Plan, report: &mut Report) -> Result<(), String> {
-    if !["mqtt", "coap", "http"].iter().any(|path| plan.wants(path)) && !plan.wants("mqtt-cycle") {
+    const PATHS: [&str; 7] =
+        ["mqtt-window-1", "mqtt-window-16", "mqtt-cycle", "coap-1", "coap-16", "coap-256", "http-keep-alive"];
+    if !PATHS.iter().any(|path| plan.wants(path)) {
         return Ok(());
     }
     let claimd = servers::claimd()?;

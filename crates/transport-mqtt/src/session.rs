@@ -16,8 +16,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use claim::{AuthenticatedDevice, DeviceCredential, Origin, Transport};
-use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt as _, StreamExt};
 use listener::Seat;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -269,6 +269,13 @@ impl Session<'_> {
                 Some(answered) = working.next() => {
                     if let Err(over) = self.answered(answered) {
                         return over;
+                    }
+                    // What the journal committed together leaves together: one write, not one for each. The loop polls the
+                    // queue again with this task's waker before it sleeps.
+                    while let Some(Some(answered)) = working.next().now_or_never() {
+                        if let Err(over) = self.answered(answered) {
+                            return over;
+                        }
                     }
                 }
                 () = self.place.mailbox.rung() => {

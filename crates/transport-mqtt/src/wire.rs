@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 
-use tokio::io::AsyncWriteExt;
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A two-way stream of bytes.
@@ -34,7 +35,9 @@ impl Wire for Tcp {
 
     fn take(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         into.reserve(READ);
-        self.0.try_read_buf(into)
+        // Not `try_read`: reading as `AsyncRead` forgets the readiness when the kernel gave less than was asked for, which
+        // saves the second, empty read before the next wait.
+        self.0.read_buf(into).now_or_never().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -373,9 +373,17 @@ impl Writer {
                 queue = self.shared.queued.wait_timeout(queue, most).unwrap_or_else(PoisonError::into_inner).0;
             }
         } else {
-            while queue.bytes.is_empty() && !queue.over {
-                queue.idle = true;
-                queue = self.shared.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            if queue.bytes.is_empty() && !queue.over {
+                while queue.bytes.is_empty() && !queue.over {
+                    queue.idle = true;
+                    queue = self.shared.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
+                // Woken by the first of a burst: where cores are few, whoever has more to queue goes first. One write for
+                // many claims instead of one each.
+                queue.idle = false;
+                drop(queue);
+                std::thread::yield_now();
+                queue = lock(&self.shared.queue);
             }
             queue.idle = false;
         }
