@@ -12,6 +12,7 @@ mod gateways;
 mod harness;
 mod hostile;
 mod limits;
+mod mqtt_rules;
 mod owners;
 mod promises;
 mod refusals;

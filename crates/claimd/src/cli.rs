@@ -152,6 +152,20 @@ pub(crate) struct MessageArgs {
     pub(crate) expect: Option<String>,
 }
 
+/// How claims are written, and what an owner does about them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PlayArgs {
+    /// How messages are written
+    #[arg(long, value_enum, default_value_t = EncodingArg::Json)]
+    pub(crate) encoding: EncodingArg,
+    /// Act as owner too: confirm each claim right after its ack
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// Share of confirms that first show a wrong code
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = simulator::expect::share)]
+    pub(crate) wrong_rate: f64,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum SimulateCommand {
     /// Devices that announce themselves
@@ -179,15 +193,8 @@ pub(crate) struct SimulateDeviceArgs {
     /// Go on for so long; each device claims once without it
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     pub(crate) run_for: Option<Duration>,
-    /// How messages are written
-    #[arg(long, value_enum, default_value_t = EncodingArg::Json)]
-    pub(crate) encoding: EncodingArg,
-    /// Act as owner too: confirm each claim right after its ack
-    #[arg(long)]
-    pub(crate) confirm: bool,
-    /// Share of confirms that first show a wrong code
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = simulator::expect::share)]
-    pub(crate) wrong_rate: f64,
+    #[command(flatten)]
+    pub(crate) play: PlayArgs,
     /// Share of claims after which the device hangs up without waiting for the answer
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = simulator::expect::share)]
     pub(crate) drop: f64,
@@ -226,15 +233,8 @@ pub(crate) struct SimulateGatewayArgs {
     /// Children in a message
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) batch: u32,
-    /// How messages are written
-    #[arg(long, value_enum, default_value_t = EncodingArg::Json)]
-    pub(crate) encoding: EncodingArg,
-    /// Act as owner too: confirm each claim right after its ack
-    #[arg(long)]
-    pub(crate) confirm: bool,
-    /// Share of confirms that first show a wrong code
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = simulator::expect::share)]
-    pub(crate) wrong_rate: f64,
+    #[command(flatten)]
+    pub(crate) play: PlayArgs,
 }
 
 #[derive(Debug, Args)]

@@ -111,6 +111,19 @@ impl Device {
         Ok(Self { link })
     }
 
+    /// The device as it was, if another claim can be sent on it; else a new connection.
+    pub(crate) async fn reopened(
+        was: Option<Self>,
+        transport: Transport,
+        to: &Addresses,
+        token: &str,
+    ) -> Result<Self, Trouble> {
+        match was.filter(Self::is_open) {
+            Some(open) => Ok(open),
+            None => Self::connect(transport, to, token).await,
+        }
+    }
+
     /// Sends a claim message and waits for its answer.
     pub async fn submit(&mut self, body: &[u8], manner: Manner) -> Answer {
         match &mut self.link {

@@ -80,7 +80,7 @@ pub(super) fn on_runtime(work: impl Future<Output = Result<Exit, End>>) -> Exit 
 
 async fn device(args: &SimulateDeviceArgs) -> Result<Exit, End> {
     let expected = expectations(&args.message)?;
-    let scene = scene(&args.server, &args.message, args.encoding, args.confirm).await?;
+    let scene = scene(&args.server, &args.message, args.play.encoding, args.play.confirm).await?;
     let transports = transports(args.transport);
     let each = args.run_for.is_none().then_some(u64::from(args.count));
     play(&args.server, &expected, &scene, &transports, each, |transport| {
@@ -91,7 +91,7 @@ async fn device(args: &SimulateDeviceArgs) -> Result<Exit, End> {
             run_for: args.run_for,
             drop: args.drop,
             duplicate: args.duplicate,
-            wrong_rate: args.wrong_rate,
+            wrong_rate: args.play.wrong_rate,
             slow: args.slow,
             reconnect: args.reconnect,
         };
@@ -108,7 +108,7 @@ async fn gateway(args: &SimulateGatewayArgs) -> Result<Exit, End> {
     if transports.is_empty() {
         return Err(End::Usage("gateways speak MQTT".to_owned(), "give --transport mqtt, mqtt5, ws or all"));
     }
-    let scene = scene(&args.server, &args.message, args.encoding, args.confirm).await?;
+    let scene = scene(&args.server, &args.message, args.play.encoding, args.play.confirm).await?;
     let each = Some(u64::from(args.count) * u64::from(args.children));
     play(&args.server, &expected, &scene, &transports, each, |transport| {
         let plan = Gateways {
@@ -116,7 +116,7 @@ async fn gateway(args: &SimulateGatewayArgs) -> Result<Exit, End> {
             count: args.count as usize,
             children: args.children as usize,
             batch: args.batch as usize,
-            wrong_rate: args.wrong_rate,
+            wrong_rate: args.play.wrong_rate,
         };
         let scene = scene.clone();
         async move { run::gateways(&scene, &plan).await }

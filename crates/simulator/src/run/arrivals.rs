@@ -107,15 +107,9 @@ async fn serve(
     while let Some(due) = arrivals.recv().await {
         let secret = scene.secrets.next(&mut random);
         let body = body::claim(&secret, scene.lifetime, scene.encoding);
-        let mut open = match device.take().filter(Device::is_open) {
-            Some(open) => open,
-            None => match Device::connect(transport, &scene.addresses, &made.token).await {
-                Ok(open) => open,
-                Err(_) => {
-                    tally.errors += 1;
-                    continue;
-                }
-            },
+        let Ok(mut open) = Device::reopened(device.take(), transport, &scene.addresses, &made.token).await else {
+            tally.errors += 1;
+            continue;
         };
         let answer = open.submit(&body, Manner::default()).await;
         tally.answer(&answer, body.len(), due.elapsed());
@@ -150,12 +144,8 @@ async fn dawdle(
     let manner = Manner { slow: Some(pause), ..Manner::default() };
     let mut device = Some(open);
     while Instant::now() < end && !scene.control.stopped() {
-        let mut open = match device.take().filter(Device::is_open) {
-            Some(open) => open,
-            None => match Device::connect(transport, &scene.addresses, &made.token).await {
-                Ok(open) => open,
-                Err(_) => return Tally { errors: 1, ..Tally::default() },
-            },
+        let Ok(mut open) = Device::reopened(device.take(), transport, &scene.addresses, &made.token).await else {
+            return Tally { errors: 1, ..Tally::default() };
         };
         open.submit(&body, manner).await;
         device = Some(open);

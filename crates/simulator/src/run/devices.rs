@@ -95,16 +95,13 @@ async fn play(scene: &Scene, plan: &Devices, number: usize, made: &Made, started
         if scene.control.stopped() || end.is_some_and(|end| Instant::now() >= end) {
             break;
         }
-        let open = match device.take().filter(Device::is_open) {
-            Some(open) => open,
-            None => match Device::connect(plan.transport, &scene.addresses, &made.token).await {
-                Ok(open) => open,
-                Err(why) if tally.sent == 0 => return Err(why),
-                Err(_) => {
-                    tally.errors += 1;
-                    break;
-                }
-            },
+        let open = match Device::reopened(device.take(), plan.transport, &scene.addresses, &made.token).await {
+            Ok(open) => open,
+            Err(why) if tally.sent == 0 => return Err(why),
+            Err(_) => {
+                tally.errors += 1;
+                break;
+            }
         };
         device = Some(turn(scene, plan, made, open, &mut random, &mut tally).await);
         scene.control.add(1);
