@@ -20,6 +20,10 @@ use clap::Parser;
 
 use cli::{Cli, Command, ConfigCommand};
 
+/// A claim's future is larger than what the system's allocator keeps at hand.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
