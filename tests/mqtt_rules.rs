@@ -399,7 +399,7 @@ fn a_stock_devices_questions_are_answered() {
     let mut client = Mqtt::connect(&server.mqtt, Version::V5, &token);
     client.subscribe("v1/devices/me/rpc/response/+");
     client.subscribe("v1/devices/me/attributes/response/+");
-    let ask = |client: &mut Mqtt, topic: &str, body: &str| loop {
+    let ask = |client: &mut Mqtt, topic: &str, body: &str| {
         client.publish(topic, body.as_bytes());
         loop {
             if let Heard::Publish { topic, payload } = client.hear() {
