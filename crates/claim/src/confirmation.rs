@@ -122,7 +122,7 @@ impl Confirmation {
             Err(ReserveError::Exhausted { scope, retry_after }) => {
                 self.parts.meter.attempt_blocked(scope);
                 let outcome = ConfirmOutcome::RateLimited { scope, retry_after };
-                self.note(request, None, keys, &outcome, false, origin, now);
+                self.parts.registry.note(audit(request, None, keys, &outcome, false, origin, now));
                 return outcome;
             }
             Err(ReserveError::Unavailable) => return ConfirmOutcome::Unavailable,
@@ -134,7 +134,13 @@ impl Confirmation {
             let _ = self.parts.attempts.refund(reservation).await;
         }
         if !outcome.changed_ownership() {
-            self.note(request, device, keys, &outcome, charged, origin, now);
+            let note = audit(request, device, keys, &outcome, charged, origin, now);
+            if charged {
+                // On record before the guesser hears of it. A store that does not answer now evaluates nothing next either.
+                let _ = self.parts.registry.note_charged(note).await;
+            } else {
+                self.parts.registry.note(note);
+            }
         }
         outcome
     }
@@ -422,31 +428,30 @@ impl Confirmation {
             .filter(|seen| seen.live(now) && device.claim_reset_at.is_none_or(|fence| seen.claim.received_at > fence));
         Ok(Some(live.map_or(ClaimState::None, |seen| ClaimState::Pending { expires_at: seen.claim.expires_at })))
     }
+}
 
-    #[expect(clippy::too_many_arguments, reason = "an audit row holds all of it")]
-    fn note(
-        &self,
-        request: &ConfirmRequest<'_>,
-        device: Option<DeviceId>,
-        keys: AttemptKeys,
-        outcome: &ConfirmOutcome,
-        charged: bool,
-        origin: &Origin,
-        now: Timestamp,
-    ) {
-        self.parts.registry.note(AuditNote {
-            at: now,
-            tenant: request.actor.tenant,
-            actor: AuditActor::Account(request.actor.account),
-            action: AuditAction::Confirm,
-            device: device.filter(|id| *id != DeviceId::NOBODY),
-            attempt_key: Some(keys.name),
-            outcome: outcome.name(),
-            reason: outcome.reason(),
-            evidence: outcome.evidence(),
-            charged,
-            transport: None,
-            request_id: origin.request_id,
-        });
+/// The audit row of a confirm that changed nothing.
+fn audit(
+    request: &ConfirmRequest<'_>,
+    device: Option<DeviceId>,
+    keys: AttemptKeys,
+    outcome: &ConfirmOutcome,
+    charged: bool,
+    origin: &Origin,
+    now: Timestamp,
+) -> AuditNote {
+    AuditNote {
+        at: now,
+        tenant: request.actor.tenant,
+        actor: AuditActor::Account(request.actor.account),
+        action: AuditAction::Confirm,
+        device: device.filter(|id| *id != DeviceId::NOBODY),
+        attempt_key: Some(keys.name),
+        outcome: outcome.name(),
+        reason: outcome.reason(),
+        evidence: outcome.evidence(),
+        charged,
+        transport: None,
+        request_id: origin.request_id,
     }
 }

@@ -504,8 +504,12 @@ pub trait DeviceRegistry: Send + Sync {
     ) -> PortFuture<'a, Result<(), Unavailable>>;
 
     /// Writes an audit row of something that changed nothing. Does not wait; a bounded queue, beyond ten a minute of one
-    /// kind and actor summed up. Charged confirms are never summed away: the attempt counters are rebuilt from them.
+    /// kind and actor summed up.
     fn note(&self, note: AuditNote);
+
+    /// Writes the audit row of a charged confirm, never summed up, and resolves when it is committed: the attempt counters are
+    /// rebuilt from these rows after a crash, so a guess that was answered but not on record would be a free one.
+    fn note_charged(&self, note: AuditNote) -> PortFuture<'_, Result<(), Unavailable>>;
 }
 
 /// Events leave the registry by here only.

@@ -37,10 +37,6 @@ pub(crate) struct Notes {
 impl Notes {
     /// The rows to write now: the note itself, and sums whose minute is over.
     pub(crate) fn admit(&self, note: AuditNote, dropped: &AtomicU64) -> Vec<(AuditNote, i64)> {
-        // The attempt counters are rebuilt from these; budgets bound how many there can be.
-        if note.charged {
-            return vec![(note, 1)];
-        }
         let actor = match note.actor {
             AuditActor::Account(id) => *id.as_bytes(),
             AuditActor::Device(id) => *id.as_bytes(),
@@ -121,7 +117,7 @@ mod tests {
     use claim::event::{AuditAction, Evidence};
     use claim::{DeviceId, TenantId};
 
-    fn note(at: i64, charged: bool) -> AuditNote {
+    fn note(at: i64) -> AuditNote {
         AuditNote {
             at: Timestamp::from_millis(at),
             tenant: TenantId::from_bytes([0; 16]),
@@ -132,7 +128,7 @@ mod tests {
             outcome: "malformed",
             reason: "",
             evidence: Evidence::None,
-            charged,
+            charged: false,
             transport: None,
             request_id: 0,
         }
@@ -142,25 +138,19 @@ mod tests {
     fn the_eleventh_note_of_a_minute_is_summed_up_and_written_with_the_next_minute() {
         let (notes, dropped) = (Notes::default(), AtomicU64::new(0));
         for _ in 0..10 {
-            assert_eq!(notes.admit(note(0, false), &dropped).len(), 1);
+            assert_eq!(notes.admit(note(0), &dropped).len(), 1);
         }
         for _ in 0..7 {
-            assert!(notes.admit(note(59_999, false), &dropped).is_empty());
+            assert!(notes.admit(note(59_999), &dropped).is_empty());
         }
-        let rows = notes.admit(note(60_000, false), &dropped);
+        let rows = notes.admit(note(60_000), &dropped);
         assert_eq!(rows.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [7, 1]);
-    }
-
-    #[test]
-    fn charged_tries_are_never_summed_up() {
-        let (notes, dropped) = (Notes::default(), AtomicU64::new(0));
-        assert!((0..100).all(|_| notes.admit(note(0, true), &dropped).len() == 1));
     }
 
     #[test]
     fn what_is_summed_up_at_the_end_is_handed_out() {
         let (notes, dropped) = (Notes::default(), AtomicU64::new(0));
-        (0..15).for_each(|_| drop(notes.admit(note(0, false), &dropped)));
+        (0..15).for_each(|_| drop(notes.admit(note(0), &dropped)));
         let sums = notes.take_sums();
         assert_eq!(sums.iter().map(|sum| sum.count).collect::<Vec<_>>(), [5]);
     }

@@ -317,4 +317,11 @@ impl DeviceRegistry for SqliteRegistry {
             drop(receiver);
         }
     }
+
+    fn note_charged(&self, note: AuditNote) -> PortFuture<'_, Result<(), Unavailable>> {
+        PortFuture::later(async move {
+            let insert = move |connection: &Connection, _: &mut After| Ok(crate::notes::insert(connection, &note, 1)?);
+            self.write(insert).await.map_err(|_| Unavailable)
+        })
+    }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claim::directory::{CredentialDraft, DeviceDraft, Directory};
+use claim::event::{AuditAction, AuditActor, AuditNote, Evidence};
 use claim::ports::{DeviceRegistry, PortFuture};
-use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId};
+use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId, UserId};
 use registry::{Config, SqliteRegistry};
 use testkit::registry_battery::{self, Stage};
 use testkit::{FakeRegistry, at, keyring};
@@ -138,4 +139,32 @@ async fn no_token_is_in_the_files() {
         let found = bytes.windows(token.len()).any(|window| window == token.as_bytes());
         assert!(!found, "the token is in {}", path.display());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn charged_tries_are_on_record_when_they_are_answered_and_never_summed_up() {
+    let stage = Sqlite::open();
+    let tenant = stage.tenant().await;
+    let account = UserId::random();
+    let note = |ms: i64| AuditNote {
+        at: at(ms),
+        tenant,
+        actor: AuditActor::Account(account),
+        action: AuditAction::Confirm,
+        device: None,
+        attempt_key: Some([3; 16]),
+        outcome: "refused",
+        reason: "wrong_secret",
+        evidence: Evidence::None,
+        charged: true,
+        transport: None,
+        request_id: 1,
+    };
+    for tries in 1..=30 {
+        stage.registry.note_charged(note(tries)).await.expect("on record");
+        let found = stage.registry.charged_tries(at(0)).await.expect("an answer");
+        assert_eq!(found.len() as i64, tries);
+        assert!(found.iter().all(|(keys, _)| keys.account == account && keys.name == [3; 16]));
+    }
+    assert_eq!(stage.registry.charged_tries(at(29)).await.expect("an answer").len(), 2, "since an instant");
 }

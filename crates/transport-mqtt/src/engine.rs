@@ -319,7 +319,11 @@ fn publish(version: Version, frame: Frame<'_>) -> Result<Publish<'_>, Fault> {
             // No properties, as most send it.
             [0, after @ ..] => rest = after,
             _ => {
-                let (properties, used) = Properties::parse(rest)?;
+                // The library calls an alias of 0 a protocol error; MQTT 5 has a code of its own for it.
+                let own = rest.get(..=usize::from(rest.first().copied().unwrap_or(0))).unwrap_or(rest);
+                let zero_alias = own.windows(3).any(|bytes| bytes == [0x23, 0, 0]);
+                let fault = |error: MqttError| if zero_alias { Fault::TOPIC_ALIAS } else { error.into() };
+                let (properties, used) = Properties::parse(rest).map_err(fault)?;
                 alias = publish_properties(&properties)?;
                 rest = rest.get(used..).ok_or(Fault::MALFORMED)?;
             }

@@ -415,4 +415,8 @@ impl DeviceRegistry for FakeRegistry {
     fn note(&self, note: AuditNote) {
         lock(&self.state).notes.push(note);
     }
+
+    fn note_charged(&self, note: AuditNote) -> PortFuture<'_, Result<(), Unavailable>> {
+        PortFuture::ready(self.answer(|state| state.notes.push(note)))
+    }
 }
