@@ -123,6 +123,9 @@ fn audit(maker: &Client) -> Vec<serde_json::Value> {
     }
 }
 
+/// What a client knows of one device: secrets it sent, and whether each was acked.
+type Ledger = Mutex<Vec<(String, bool)>>;
+
 /// kill -9 at random moments under load; the client's own ledger says what was acked and what was confirmed.
 #[test]
 fn kill_dash_nine_loses_no_acked_claim_and_no_confirmed_owner() {
@@ -133,8 +136,8 @@ fn kill_dash_nine_loses_no_acked_claim_and_no_confirmed_owner() {
     let mut server = Server::with(&wide);
     let mut world = World::new(&server);
     let devices: Vec<Made> = (0..WRITERS * 50).map(|n| world.device(&format!("crash {n}"))).collect();
-    // Per device: the secret of the newest acked claim; those sent later but not acked may have replaced it.
-    let ledger: Vec<Mutex<Vec<String>>> = devices.iter().map(|_| Mutex::new(Vec::new())).collect();
+    // Per device: the secret of the newest acked claim (true); those sent later but not acked may have replaced it.
+    let ledger: Vec<Ledger> = devices.iter().map(|_| Mutex::new(Vec::new())).collect();
     let mut confirmed: HashMap<String, String> = HashMap::new();
 
     for cycle in 0..CYCLES {
@@ -164,12 +167,13 @@ fn kill_dash_nine_loses_no_acked_claim_and_no_confirmed_owner() {
         // Half of the devices are confirmed now; what was acked must be there to confirm.
         for (n, device) in devices.iter().enumerate().filter(|(n, _)| n % 2 == cycle % 2) {
             let mut candidates = std::mem::take(&mut *ledger[n].lock().unwrap());
-            if candidates.is_empty() || confirmed.contains_key(&device.id) {
+            // What was under way at the end and never acked is owed to nobody.
+            if !candidates.iter().any(|(_, acked)| *acked) || confirmed.contains_key(&device.id) {
                 continue;
             }
             // Newest first: an unacked later one may have been registered before the end.
             candidates.reverse();
-            let won = candidates.iter().any(|secret| world.alice.client.claim(&device.name, secret).status == 200);
+            let won = candidates.iter().any(|(secret, _)| world.alice.client.claim(&device.name, secret).status == 200);
             assert!(won, "cycle {cycle}: the acked claim of {} is lost", device.name);
             confirmed.insert(device.id.clone(), world.alice.customer.clone());
             if n % 4 < 2 {
@@ -187,7 +191,7 @@ fn kill_dash_nine_loses_no_acked_claim_and_no_confirmed_owner() {
 fn load(
     server: &Server,
     devices: &[Made],
-    ledger: &[Mutex<Vec<String>>],
+    ledger: &[Ledger],
     mine: &[usize],
     cycle: usize,
     stop: &AtomicBool,
@@ -200,7 +204,7 @@ fn load(
                 return;
             }
             let secret = format!("c{cycle}r{round}");
-            ledger[n].lock().unwrap().push(secret.clone());
+            ledger[n].lock().unwrap().push((secret.clone(), false));
             let body = json!({"secretKey": secret}).to_string();
             let ack = if n % 8 < 4 {
                 coap.try_claim(&devices[n].token, body.as_bytes()).map(|code| code == (2, 1))
@@ -211,10 +215,10 @@ fn load(
                 Some(true) => {
                     acked.fetch_add(1, Ordering::Relaxed);
                     // Newest wins: nothing older can be confirmed any more.
-                    *ledger[n].lock().unwrap() = vec![secret];
+                    *ledger[n].lock().unwrap() = vec![(secret, true)];
                 }
                 Some(false) => {
-                    ledger[n].lock().unwrap().retain(|kept| *kept != secret);
+                    ledger[n].lock().unwrap().retain(|(kept, _)| *kept != secret);
                 }
                 None => return,
             }
