@@ -2,14 +2,22 @@
 
 use std::fs;
 
-/// CPU time of all its threads, nanoseconds. Threads that have ended do not count; servers keep theirs.
-pub(crate) fn cpu_ns(pid: u32) -> u64 {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
-    threads
+/// CPU time of all its living threads, nanoseconds.
+pub(crate) fn cpu_ns(pid: u32) -> Result<u64, String> {
+    let folder = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&folder).map_err(|error| format!("{folder}: {error}"))?;
+    let spent: Vec<u64> = threads
         .flatten()
         .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
-        .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
-        .sum()
+        .filter_map(|text| text.split(' ').next()?.parse().ok())
+        .collect();
+    // A figure of zero would be taken for a very good one.
+    if spent.is_empty() { Err(format!("{folder}: this kernel keeps no schedstat")) } else { Ok(spent.iter().sum()) }
+}
+
+/// What was spent between two readings; an error when a thread with more than that behind it has ended meanwhile.
+pub(crate) fn spent_ns(before: u64, after: u64) -> Result<u64, String> {
+    after.checked_sub(before).ok_or_else(|| "a thread of the server ended during the round; measure again".to_owned())
 }
 
 /// Resident memory, bytes.
@@ -45,14 +53,17 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_of_this_process() {
+    fn the_kernel_tells_of_this_process_and_not_of_one_that_is_not_there() {
         let me = std::process::id();
-        let before = cpu_ns(me);
-        let mut work = 1_u64;
-        while cpu_ns(me) <= before {
-            work = std::hint::black_box(work.wrapping_mul(31));
-        }
+        assert!(cpu_ns(me).is_ok_and(|spent| spent > 0));
         assert!(rss(me) > 100_000);
-        assert_eq!((cpu_ns(u32::MAX), rss(u32::MAX)), (0, 0));
+        assert!(cpu_ns(u32::MAX).is_err());
+        assert_eq!(rss(u32::MAX), 0);
+    }
+
+    #[test]
+    fn time_that_runs_backwards_is_an_error() {
+        assert_eq!(spent_ns(3, 5), Ok(2));
+        assert!(spent_ns(5, 3).is_err());
     }
 }

@@ -1,7 +1,5 @@
 //! The paths a claim takes, each against its floor and its peer.
 
-use std::time::Instant;
-
 use coap_lite::RequestType;
 use simulator::people::Maker;
 
@@ -110,9 +108,9 @@ fn compare(plan: &Plan, report: &mut Report, name: &'static str, sides: &[Side<'
     let rounds = if plan.quick { 3 } else { 5 };
     for round in 0..=rounds {
         for side in sides {
-            let before = measure::cpu_ns(side.server.pid());
+            let before = measure::cpu_ns(side.server.pid())?;
             let run = (side.load)().map_err(|reason| format!("{name}, {}: {reason}", side.contender.name()))?;
-            let cpu_ns = measure::cpu_ns(side.server.pid()) - before;
+            let cpu_ns = measure::spent_ns(before, measure::cpu_ns(side.server.pid())?)?;
             // The first round warms caches and connections up.
             if round > 0 {
                 report.add(name, side.contender, Sample::new(&run, cpu_ns));
@@ -125,13 +123,12 @@ fn compare(plan: &Plan, report: &mut Report, name: &'static str, sides: &[Side<'
 /// Devices of claimd, made over its API.
 pub(crate) fn devices(http: &str, count: usize) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let run = Instant::now().elapsed().as_nanos();
     runtime.block_on(async {
         let maker = Maker::sign_in(http, servers::ADMIN, servers::PASSWORD).await.map_err(|e| e.to_string())?;
         let mut tokens = Vec::with_capacity(count);
         for number in 0..count {
             let token = format!("benchtoken{number:010}");
-            let name = format!("bench-{run}-{number}");
+            let name = format!("bench-{number}");
             maker.new_device(&name, "default", &token, false).await.map_err(|error| error.to_string())?;
             tokens.push(token);
         }
