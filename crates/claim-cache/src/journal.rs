@@ -1,8 +1,7 @@
 //! The claim journal: what makes an acknowledged claim survive this process.
 //!
-//! Append-only files in one folder, `N.segment` and at most one `N.snapshot`, which stands for every segment before N. One
-//! writer thread commits whatever queued while it wrote last. Records of one device are in the order of their stamps,
-//! because they are queued under the lock of the device's shard; files go oldest first, so a newer claim is never deleted
+//! Append-only files in one folder, `N.segment` and at most one `N.snapshot`, which stands for every segment before N.
+//! Records of one device are in the order of their stamps, because they are recorded under the lock of the device's shard; files go oldest first, so a newer claim is never deleted
 //! before an older one that it replaced.
 //!
 //! It holds keyed digests, no secrets, and decides nothing: the registry's fence keeps a claim that a crash brought back
@@ -10,11 +9,15 @@
 
 mod compaction;
 mod disk;
+mod grouped;
+mod mapped;
 mod record;
 mod repair;
 mod replay;
+mod running;
 mod segment;
-mod writer;
+mod tidier;
+mod window;
 
 use std::fmt;
 use std::io;
@@ -26,7 +29,7 @@ pub(crate) use compaction::SnapshotWriter;
 pub(crate) use disk::{Disk, Folder, SegmentFile};
 pub(crate) use record::Put;
 pub(crate) use replay::{Replayed, Restore, replay};
-pub(crate) use writer::{Journal, JournalOptions, Start, Ticket};
+pub(crate) use running::{Journal, JournalOptions, Start, Ticket};
 
 /// The folder of the journal inside the data directory.
 pub const FOLDER: &str = "claim-journal";

@@ -5,7 +5,7 @@
 //! back after a crash as far as [`Durability`] says. [`MemoryAttempts`] and [`MemoryRates`] count beside it.
 //!
 //! Not here: any rule about who may claim what, and any protocol.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 mod attempts;

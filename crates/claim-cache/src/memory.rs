@@ -1,7 +1,7 @@
 //! The claim cache of a single node.
 //!
-//! A put changes the map and queues its journal record under one shard lock, then waits for the journal outside of any lock.
-//! A claim is visible before it is durable, which is harmless: nobody has been told yet. What ends is found by the
+//! A put changes the map and records it in the journal under one shard lock; if the journal has to be waited for, that is
+//! done outside of any lock. A claim is visible before it is durable, which is harmless: nobody has been told yet. What ends is found by the
 //! [`Sweeper`]; readers look at the expiry themselves.
 
 mod entry;
@@ -252,6 +252,7 @@ impl ClaimCache for MemoryClaimCache {
     fn record(&self, claim: PendingClaim, now: Timestamp) -> PortFuture<'_, Result<Recorded, RecordError>> {
         match self.put(&claim, now) {
             Ok((recorded, None)) => PortFuture::ready(Ok(recorded)),
+            Ok((recorded, Some(Ticket::Decided(true)))) => PortFuture::ready(Ok(recorded)),
             Ok((recorded, Some(ticket))) => PortFuture::later(async move {
                 if ticket.committed().await { Ok(recorded) } else { Err(RecordError::Unavailable) }
             }),
@@ -277,7 +278,7 @@ impl ClaimCache for MemoryClaimCache {
                 recorded
             }));
         }
-        if waits.is_empty() {
+        if waits.iter().all(|(_, ticket)| matches!(ticket, Ticket::Decided(true))) {
             return PortFuture::ready(answers);
         }
         PortFuture::later(async move {

@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use super::JournalError;
 use super::record::FileKind;
+use super::window::Window;
 
 /// Where segments are made.
 pub(crate) trait Disk: Send + Sync + 'static {
     /// Makes an empty segment whose name survives a power loss.
     fn create_segment(&self, number: u64) -> io::Result<Arc<dyn SegmentFile>>;
+    /// Deletes a segment that was not begun.
+    fn remove_segment(&self, number: u64) -> io::Result<()>;
 }
 
 /// An open segment.
@@ -22,6 +25,12 @@ pub(crate) trait SegmentFile: Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Returns when everything written is on the disk.
     fn sync(&self) -> io::Result<()>;
+    /// Makes the file this long and has the disk's room for it.
+    fn reserve(&self, length: u64) -> io::Result<()>;
+    /// Gives back what lies behind this length.
+    fn cut(&self, length: u64) -> io::Result<()>;
+    /// The reserved bytes from an offset (a multiple of [`super::window::ALIGNMENT`]) on, to be written in place.
+    fn window(&self, offset: u64, length: usize) -> io::Result<Window>;
 }
 
 impl SegmentFile for File {
@@ -31,6 +40,32 @@ impl SegmentFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, length) {
+            Ok(()) => Ok(()),
+            // Not every file system can; then the room is had by using it.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                let zeros = [0; 64 * 1024];
+                let mut at = self.metadata()?.len();
+                while at < length {
+                    let part = usize::try_from(length - at).unwrap_or(zeros.len()).min(zeros.len());
+                    self.write_all_at(&zeros[..part], at)?;
+                    at += part as u64;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn window(&self, offset: u64, length: usize) -> io::Result<Window> {
+        Window::open(self, offset, length)
     }
 }
 
@@ -114,6 +149,10 @@ impl Disk for Folder {
         };
         self.sync()?;
         Ok(Arc::new(file))
+    }
+
+    fn remove_segment(&self, number: u64) -> io::Result<()> {
+        std::fs::remove_file(self.file(FileKind::Segment, number))
     }
 }
 

@@ -1,14 +1,15 @@
 //! The bytes of a record and of a file's header. Little-endian throughout.
 //!
 //! ```text
-//! header    magic 8 | version u16 | kind u8 | 0 | number u64 | crc32 of the 20 bytes before
+//! header    magic 8 | version u16 | kind u8 | tail u8 | number u64 | crc32 of the 20 bytes before
 //! put       crc32 | 1 or 2 | device 16 | tenant u32 | digest 32 | expiry 6 | received 6 | stamp 7      76 bytes
 //! gone      crc32 | 3      | device 16 | stamp 7                                                       28 bytes
 //! tenant    crc32 | 4      | tenant u32 | id 16                                                        25 bytes
 //! complete  crc32 | 5      | count u64                                                                 13 bytes
 //! ```
 //! The crc covers all that follows it. A put is of kind 1 when the device announced itself, 2 when a gateway did. `tenant`
-//! is a number that a tenant record of the same file has explained before. `complete` ends a snapshot.
+//! is a number that a tenant record of the same file has explained before. `complete` ends a snapshot. `tail` is 1 as long
+//! as the segment before may not be on the disk to its end. Zeros up to a file's end are room that was not used.
 
 use claim::ports::ClaimSource;
 use claim::{DeviceId, TenantId, Timestamp};
@@ -77,38 +78,43 @@ pub(crate) enum Fault {
 impl Record {
     /// Appends the record.
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
-        let start = to.len();
-        to.extend_from_slice(&[0; 4]);
+        to.extend_from_slice(self.encode().as_bytes());
+    }
+
+    /// The record's bytes, without an allocation.
+    pub(crate) fn encode(&self) -> Encoded {
+        let mut to = Encoded { bytes: [0; PUT_BYTES], length: 4 };
         match self {
             Record::Put(put) => {
-                to.push(match put.source {
+                to.add([match put.source {
                     ClaimSource::Device => PUT_DEVICE,
                     ClaimSource::Gateway => PUT_GATEWAY,
-                });
-                to.extend_from_slice(put.device.as_bytes());
-                to.extend_from_slice(&put.tenant.to_le_bytes());
-                to.extend_from_slice(&put.digest);
-                to.extend_from_slice(&pack_millis(put.expires_at));
-                to.extend_from_slice(&pack_millis(put.received_at));
-                to.extend_from_slice(&pack_stamp(put.stamp));
+                }]);
+                to.add(*put.device.as_bytes());
+                to.add(put.tenant.to_le_bytes());
+                to.add(put.digest);
+                to.add(pack_millis(put.expires_at));
+                to.add(pack_millis(put.received_at));
+                to.add(pack_stamp(put.stamp));
             }
             Record::Gone { device, stamp } => {
-                to.push(GONE);
-                to.extend_from_slice(device.as_bytes());
-                to.extend_from_slice(&pack_stamp(*stamp));
+                to.add([GONE]);
+                to.add(*device.as_bytes());
+                to.add(pack_stamp(*stamp));
             }
             Record::Tenant { index, id } => {
-                to.push(TENANT);
-                to.extend_from_slice(&index.to_le_bytes());
-                to.extend_from_slice(id.as_bytes());
+                to.add([TENANT]);
+                to.add(index.to_le_bytes());
+                to.add(*id.as_bytes());
             }
             Record::Complete { count } => {
-                to.push(COMPLETE);
-                to.extend_from_slice(&count.to_le_bytes());
+                to.add([COMPLETE]);
+                to.add(count.to_le_bytes());
             }
         }
-        let crc = crc32fast::hash(&to[start + 4..]);
-        to[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&to.bytes[4..to.length]);
+        to.bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        to
     }
 
     /// Reads the record at the beginning of `bytes`; returns it and its length.
@@ -149,6 +155,23 @@ impl Record {
     }
 }
 
+/// A record's bytes.
+pub(crate) struct Encoded {
+    bytes: [u8; PUT_BYTES],
+    length: usize,
+}
+
+impl Encoded {
+    fn add<const N: usize>(&mut self, field: [u8; N]) {
+        self.bytes[self.length..self.length + N].copy_from_slice(&field);
+        self.length += N;
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -161,10 +184,25 @@ impl Fields<'_> {
 
 /// A file's first bytes.
 pub(crate) fn header(kind: FileKind, number: u64) -> [u8; HEADER_BYTES] {
+    header_after(kind, number, Before::Synced)
+}
+
+/// What a segment's header says of the segment before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// It was on the disk to its last record.
+    Synced = 0,
+    /// A power loss may have taken its end.
+    Unsynced = 1,
+}
+
+/// The first bytes of a segment, with what is known of the one before.
+pub(crate) fn header_after(kind: FileKind, number: u64, before: Before) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8..10].copy_from_slice(&VERSION.to_le_bytes());
     header[10] = kind as u8;
+    header[11] = before as u8;
     header[12..20].copy_from_slice(&number.to_le_bytes());
     let crc = crc32fast::hash(&header[..20]);
     header[20..].copy_from_slice(&crc.to_le_bytes());
@@ -181,7 +219,7 @@ pub(crate) enum HeaderFault {
 }
 
 /// Checks a file's first bytes.
-pub(crate) fn check_header(bytes: &[u8], kind: FileKind, number: u64) -> Result<(), HeaderFault> {
+pub(crate) fn check_header(bytes: &[u8], kind: FileKind, number: u64) -> Result<Before, HeaderFault> {
     let bytes = bytes.first_chunk::<HEADER_BYTES>().ok_or(HeaderFault::Bad)?;
     let crc = crc32fast::hash(&bytes[..20]);
     if bytes[..8] != MAGIC || bytes[20..] != crc.to_le_bytes() {
@@ -191,7 +229,10 @@ pub(crate) fn check_header(bytes: &[u8], kind: FileKind, number: u64) -> Result<
     if version > VERSION {
         return Err(HeaderFault::Newer(version));
     }
-    if *bytes == header(kind, number) { Ok(()) } else { Err(HeaderFault::Bad) }
+    [Before::Synced, Before::Unsynced]
+        .into_iter()
+        .find(|&before| *bytes == header_after(kind, number, before))
+        .ok_or(HeaderFault::Bad)
 }
 
 #[cfg(test)]
@@ -249,7 +290,9 @@ mod tests {
     #[test]
     fn a_header_is_of_one_file_only() {
         let written = header(FileKind::Segment, 7);
-        assert_eq!(check_header(&written, FileKind::Segment, 7), Ok(()));
+        assert_eq!(check_header(&written, FileKind::Segment, 7), Ok(Before::Synced));
+        let unsynced = header_after(FileKind::Segment, 7, Before::Unsynced);
+        assert_eq!(check_header(&unsynced, FileKind::Segment, 7), Ok(Before::Unsynced));
         assert_eq!(check_header(&written, FileKind::Segment, 8), Err(HeaderFault::Bad));
         assert_eq!(check_header(&written, FileKind::Snapshot, 7), Err(HeaderFault::Bad));
         assert_eq!(check_header(&written[..23], FileKind::Segment, 7), Err(HeaderFault::Bad));

@@ -1,6 +1,7 @@
 //! What a start finds on disk. The newest snapshot, then every segment it does not stand for; of each device the record
-//! with the highest stamp counts. A torn end is accepted in the newest segment only, for there a crash leaves one; damage
-//! anywhere else is an error, because what follows it was acknowledged.
+//! with the highest stamp counts. A torn end is accepted where a crash leaves one: in the newest segment, and in one that was
+//! not yet on the disk to its end when the next was begun, which that one's header says. Damage anywhere else is an error,
+//! because what follows it was acknowledged.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 
 use claim::{TenantId, Timestamp};
 
-use super::record::{FileKind, HEADER_BYTES, Put, Record};
+use super::record::{Before, FileKind, HEADER_BYTES, Put, Record};
 use super::segment::{Opened, Reader, Step};
 use super::{Folder, JournalError};
 
@@ -56,12 +57,22 @@ pub(crate) fn replay(folder: &Folder, restore: &mut dyn Restore) -> Result<Repla
     }
     let snapshot = files.iter().filter(|(kind, _)| *kind == FileKind::Snapshot).map(|(_, number)| *number).max();
     let since = snapshot.unwrap_or(0);
-    let segments: Vec<u64> =
+    let mut segments: Vec<u64> =
         files.iter().filter(|&&(kind, n)| kind == FileKind::Segment && n >= since).map(|(_, number)| *number).collect();
 
     let mut found = Replayed { next_number: since.max(1), ..Replayed::default() };
     if let Some(number) = snapshot {
         read_snapshot(folder, number, restore, &mut found)?;
+    }
+    // Made, and the process ended before it was begun.
+    while let Some(&number) = segments.last() {
+        let path = folder.file(FileKind::Segment, number);
+        if length(&path)? >= HEADER_BYTES as u64 && !Reader::is_blank(&path)? {
+            break;
+        }
+        found.torn_bytes += length(&path)?;
+        remove(&path)?;
+        segments.pop();
     }
     for (place, &number) in segments.iter().enumerate() {
         let expected = if place == 0 && snapshot.is_none() { number } else { found.next_number };
@@ -69,9 +80,12 @@ pub(crate) fn replay(folder: &Folder, restore: &mut dyn Restore) -> Result<Repla
             return Err(JournalError::Missing { path: folder.file(FileKind::Segment, expected) });
         }
         found.next_number = number;
-        if read_segment(folder, number, place + 1 == segments.len(), restore, &mut found)? {
-            found.next_number = number + 1;
-        }
+        let may_be_torn = match segments.get(place + 1) {
+            Some(&next) => follows_unsynced(folder, next)?,
+            None => true,
+        };
+        read_segment(folder, number, may_be_torn, restore, &mut found)?;
+        found.next_number = number + 1;
     }
     // Replaced by the snapshot, but not deleted before the process ended.
     for &(kind, number) in files.iter().filter(|&&(_, number)| number < since) {
@@ -100,37 +114,42 @@ fn read_snapshot(
     Ok(())
 }
 
-/// Reads one segment; false when there was nothing in it, not even a header, and it has been removed.
+/// Whether the segment before this one may lack its end.
+fn follows_unsynced(folder: &Folder, number: u64) -> Result<bool, JournalError> {
+    let path = folder.file(FileKind::Segment, number);
+    match Reader::open(&path, FileKind::Segment, number)? {
+        Opened::Good(reader) => Ok(reader.before() == Before::Unsynced),
+        Opened::NoHeader => Err(JournalError::Damaged { path, offset: 0 }),
+    }
+}
+
+/// Reads one segment and cuts off what follows its last record: unused room, or a torn end where one may be.
 fn read_segment(
     folder: &Folder,
     number: u64,
-    newest: bool,
+    may_be_torn: bool,
     restore: &mut dyn Restore,
     found: &mut Replayed,
-) -> Result<bool, JournalError> {
+) -> Result<(), JournalError> {
     let path = folder.file(FileKind::Segment, number);
-    let mut reader = match Reader::open(&path, FileKind::Segment, number)? {
-        Opened::Good(reader) => reader,
-        // The process ended between making the file and writing its header.
-        Opened::NoHeader if newest && length(&path)? < HEADER_BYTES as u64 => {
-            found.torn_bytes += length(&path)?;
-            remove(&path)?;
-            return Ok(false);
-        }
-        Opened::NoHeader => return Err(JournalError::Damaged { path, offset: 0 }),
+    let Opened::Good(mut reader) = Reader::open(&path, FileKind::Segment, number)? else {
+        return Err(JournalError::Damaged { path, offset: 0 });
     };
     let mut file = FileState::default();
-    match file.read(&path, &mut reader, restore, found)? {
+    let ended = file.read(&path, &mut reader, restore, found)?;
+    let end = reader.offset();
+    let rest = length(&path)?.saturating_sub(end);
+    match ended {
         Ended::AtRecord => {}
-        Ended::Torn if newest => {
-            let end = reader.offset();
-            found.torn_bytes += length(&path)?.saturating_sub(end);
-            cut(&path, end)?;
-        }
-        Ended::Torn | Ended::Complete => return Err(JournalError::Damaged { path, offset: reader.offset() }),
+        Ended::Torn if may_be_torn => found.torn_bytes += rest,
+        Ended::Torn | Ended::Complete => return Err(JournalError::Damaged { path, offset: end }),
     }
-    found.files.push(file.closed(FileKind::Segment, number, reader.offset()));
-    Ok(true)
+    if rest > 0 || may_be_torn {
+        // Synced as well: from now on there is a newer segment whose header says so.
+        cut(&path, end)?;
+    }
+    found.files.push(file.closed(FileKind::Segment, number, end));
+    Ok(())
 }
 
 #[derive(PartialEq, Eq)]
@@ -202,5 +221,5 @@ fn cut(path: &std::path::Path, length: u64) -> Result<(), JournalError> {
         file.set_len(length)?;
         file.sync_all()
     };
-    cut(path).map_err(|source| JournalError::io(path, "cut the torn end off", source))
+    cut(path).map_err(|source| JournalError::io(path, "cut the end off", source))
 }

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::JournalError;
-use super::record::{FileKind, HEADER_BYTES, HeaderFault, Record, check_header};
+use super::record::{Before, FileKind, HEADER_BYTES, HeaderFault, Record, check_header};
 
 const CHUNK: usize = 1024 * 1024;
 
@@ -14,7 +15,7 @@ const CHUNK: usize = 1024 * 1024;
 pub(crate) enum Step {
     /// A record.
     Record(Record),
-    /// The end, at a record's boundary.
+    /// The end, at a record's boundary; only zeros may follow.
     End,
     /// Bytes that are no record, beginning at this offset. Nothing more is read.
     Damage { offset: u64 },
@@ -30,6 +31,9 @@ pub(crate) struct Reader {
     /// Offset in the file of the next record.
     offset: u64,
     exhausted: bool,
+    before: Before,
+    /// A byte that is known not to be zero.
+    not_zero: Option<u64>,
 }
 
 /// What a header said.
@@ -45,7 +49,8 @@ impl Reader {
     pub(crate) fn open(path: &Path, kind: FileKind, number: u64) -> Result<Opened, JournalError> {
         let mut reader = Self::open_anywhere(path)?;
         match check_header(&reader.chunk[..reader.filled], kind, number) {
-            Ok(()) => {
+            Ok(before) => {
+                reader.before = before;
                 reader.at = HEADER_BYTES;
                 reader.offset = HEADER_BYTES as u64;
                 Ok(Opened::Good(reader))
@@ -59,7 +64,16 @@ impl Reader {
     pub(crate) fn open_anywhere(path: &Path) -> Result<Self, JournalError> {
         let failed = |source| JournalError::io(path, "read", source);
         let file = File::open(path).map_err(failed)?;
-        let mut reader = Self { file, chunk: vec![0; CHUNK], at: 0, filled: 0, offset: 0, exhausted: false };
+        let mut reader = Self {
+            file,
+            chunk: vec![0; CHUNK],
+            at: 0,
+            filled: 0,
+            offset: 0,
+            exhausted: false,
+            before: Before::Synced,
+            not_zero: None,
+        };
         reader.fill().map_err(failed)?;
         Ok(reader)
     }
@@ -75,10 +89,41 @@ impl Reader {
                     return Ok(Step::Record(record));
                 }
                 Err(super::record::Fault::Short) if !self.exhausted => self.fill()?,
-                Err(_) if unread.is_empty() => return Ok(Step::End),
+                Err(_) if unread.is_empty() || self.only_zeros_follow()? => return Ok(Step::End),
                 Err(_) => return Ok(Step::Damage { offset: self.offset }),
             }
         }
+    }
+
+    /// What the header says of the segment before.
+    pub(crate) fn before(&self) -> Before {
+        self.before
+    }
+
+    /// Whether what follows is room that was not used.
+    fn only_zeros_follow(&mut self) -> io::Result<bool> {
+        if self.not_zero.is_some_and(|at| at >= self.offset) {
+            return Ok(false);
+        }
+        let mut chunk = vec![0; 64 * 1024];
+        let mut at = self.offset;
+        loop {
+            let read = self.file.read_at(&mut chunk, at)?;
+            if read == 0 {
+                return Ok(true);
+            }
+            if let Some(place) = chunk[..read].iter().position(|byte| *byte != 0) {
+                self.not_zero = Some(at + place as u64);
+                return Ok(false);
+            }
+            at += read as u64;
+        }
+    }
+
+    /// Whether the file holds nothing but zeros, or nothing at all: it was made and never begun.
+    pub(crate) fn is_blank(path: &Path) -> Result<bool, JournalError> {
+        let failed = |source| JournalError::io(path, "read", source);
+        Self::open_anywhere(path)?.only_zeros_follow().map_err(failed)
     }
 
     /// Skips one byte, to look for a record behind damage.
