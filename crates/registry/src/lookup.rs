@@ -4,6 +4,8 @@
 //! Every change on this node is forgotten here after its commit and before its caller is answered. A reader that read
 //! the old row must not put it in afterwards: it remembers the epoch before reading, and both sides take the same lock.
 
+mod front;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use claim::ports::CredentialHolder;
 use claim::secret::{CredentialDigest, SecretDigest};
 use claim::{Device, DeviceId};
 use moka::sync::Cache;
+
+use front::Front;
 
 /// What a change makes stale.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +39,8 @@ pub(crate) struct Lookup {
     credentials: Cache<[u8; 32], Option<Holder>, ahash::RandomState>,
     devices: Cache<DeviceId, Option<Arc<Device>>, ahash::RandomState>,
     gateways: Cache<DeviceId, Arc<[DeviceId]>, ahash::RandomState>,
+    /// `None` when entries are to live no longer than it keeps them.
+    front: Option<Front>,
     epoch: AtomicU64,
     lock: Mutex<()>,
 }
@@ -50,12 +56,16 @@ impl Lookup {
             K: std::hash::Hash + Eq + Send + Sync + 'static,
             V: Clone + Send + Sync + 'static,
         {
-            Cache::builder()
-                .max_capacity(entries)
-                .time_to_live(age.min(Duration::from_secs(10)))
-                .build_with_hasher(ahash::RandomState::new())
+            Cache::builder().max_capacity(entries).time_to_live(age).build_with_hasher(ahash::RandomState::new())
         }
+        let age = age.min(Duration::from_secs(10));
+        // Together they keep nothing for longer than was asked for.
+        let (age, front) = match age.checked_sub(front::AGE) {
+            Some(rest) if !rest.is_zero() => (rest, Some(Front::new())),
+            _ => (age, None),
+        };
         Self {
+            front,
             credentials: cache(entries, age),
             devices: cache(entries, age),
             gateways: cache(entries, age),
@@ -98,13 +108,22 @@ impl Lookup {
 
     /// `Some(None)`: known not to exist. `None`: not in the cache.
     pub(crate) fn credential(&self, digest: &CredentialDigest) -> Option<Option<CredentialHolder>> {
-        match self.credentials.get(digest.as_bytes())? {
-            None => Some(None),
+        let Before(epoch) = self.before();
+        let digest = digest.as_bytes();
+        if let Some(found) = self.front.as_ref().and_then(|front| front.get(digest, epoch)) {
+            return Some(found);
+        }
+        let found = match self.credentials.get(digest)? {
+            None => None,
             Some(holder) => {
                 let device = self.devices.get(&holder.device)??;
-                Some(Some(CredentialHolder { device, password: holder.password }))
+                Some(CredentialHolder { device, password: holder.password })
             }
+        };
+        if let Some(front) = &self.front {
+            front.put(digest, epoch, found.as_ref());
         }
+        Some(found)
     }
 
     pub(crate) fn device(&self, id: DeviceId) -> Option<Option<Arc<Device>>> {
@@ -149,6 +168,19 @@ mod tests {
         assert!(lookup.device(id).is_none(), "the stale row is not in the cache");
         lookup.put_device(lookup.before(), id, None);
         assert!(lookup.device(id).is_some());
+    }
+
+    #[test]
+    fn a_credential_that_was_just_answered_is_forgotten_too() {
+        let keys = claim::secret::Keyring::from_master(&[1; 32]);
+        for age in [Duration::from_secs(10), Duration::from_millis(500)] {
+            let lookup = Lookup::new(100, age);
+            let digest = keys.access_token("a token");
+            lookup.put_credential(lookup.before(), digest, None);
+            assert!(lookup.credential(&digest).is_some() && lookup.credential(&digest).is_some());
+            lookup.forget(&[Forget::Credential(*digest.as_bytes())]);
+            assert!(lookup.credential(&digest).is_none());
+        }
     }
 
     #[test]

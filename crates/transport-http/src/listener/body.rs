@@ -100,6 +100,10 @@ pub(crate) async fn collect(body: &mut Timely, most: usize) -> Collected {
         } else {
             more.extend_from_slice(&data);
         }
+        // Known by its length; no need to ask for what cannot come.
+        if body.is_end_stream() {
+            break;
+        }
     }
     if more.is_empty() {
         return Collected::Whole(first);
