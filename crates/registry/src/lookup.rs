@@ -39,10 +39,15 @@ pub(crate) struct Lookup {
     credentials: Cache<[u8; 32], Option<Holder>, ahash::RandomState>,
     devices: Cache<DeviceId, Option<Arc<Device>>, ahash::RandomState>,
     gateways: Cache<DeviceId, Arc<[DeviceId]>, ahash::RandomState>,
-    /// `None` when entries are to live no longer than it keeps them.
-    front: Option<Front>,
+    /// `None` when entries are to live no longer than these keep them.
+    fronts: Option<Fronts>,
     epoch: AtomicU64,
     lock: Mutex<()>,
+}
+
+struct Fronts {
+    credentials: Front<[u8; 32], Option<CredentialHolder>>,
+    devices: Front<DeviceId, Option<Arc<Device>>>,
 }
 
 /// The epoch before a read.
@@ -60,12 +65,12 @@ impl Lookup {
         }
         let age = age.min(Duration::from_secs(10));
         // Together they keep nothing for longer than was asked for.
-        let (age, front) = match age.checked_sub(front::AGE) {
-            Some(rest) if !rest.is_zero() => (rest, Some(Front::new())),
+        let (age, fronts) = match age.checked_sub(front::AGE) {
+            Some(rest) if !rest.is_zero() => (rest, Some(Fronts { credentials: Front::new(), devices: Front::new() })),
             _ => (age, None),
         };
         Self {
-            front,
+            fronts,
             credentials: cache(entries, age),
             devices: cache(entries, age),
             gateways: cache(entries, age),
@@ -110,7 +115,7 @@ impl Lookup {
     pub(crate) fn credential(&self, digest: &CredentialDigest) -> Option<Option<CredentialHolder>> {
         let Before(epoch) = self.before();
         let digest = digest.as_bytes();
-        if let Some(found) = self.front.as_ref().and_then(|front| front.get(digest, epoch)) {
+        if let Some(found) = self.fronts.as_ref().and_then(|fronts| fronts.credentials.get(digest, epoch)) {
             return Some(found);
         }
         let found = match self.credentials.get(digest)? {
@@ -120,14 +125,22 @@ impl Lookup {
                 Some(CredentialHolder { device, password: holder.password })
             }
         };
-        if let Some(front) = &self.front {
-            front.put(digest, epoch, found.as_ref());
+        if let Some(fronts) = &self.fronts {
+            fronts.credentials.put(digest, epoch, &found);
         }
         Some(found)
     }
 
     pub(crate) fn device(&self, id: DeviceId) -> Option<Option<Arc<Device>>> {
-        self.devices.get(&id)
+        let Before(epoch) = self.before();
+        if let Some(found) = self.fronts.as_ref().and_then(|fronts| fronts.devices.get(&id, epoch)) {
+            return Some(found);
+        }
+        let found = self.devices.get(&id)?;
+        if let Some(fronts) = &self.fronts {
+            fronts.devices.put(&id, epoch, &found);
+        }
+        Some(found)
     }
 
     pub(crate) fn gateways(&self, id: DeviceId) -> Option<Arc<[DeviceId]>> {
@@ -188,6 +201,7 @@ mod tests {
         let lookup = Lookup::new(100, Duration::from_secs(10));
         let id = DeviceId::from_bytes([1; 16]);
         lookup.put_device(lookup.before(), id, None);
+        assert!(lookup.device(id).is_some() && lookup.device(id).is_some());
         lookup.forget(&[Forget::Device(id)]);
         assert!(lookup.device(id).is_none());
     }

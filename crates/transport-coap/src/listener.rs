@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use claim::event::StateFeed;
@@ -182,6 +182,7 @@ impl CoapTransport {
                 inbox,
                 outbox: Outbox::default(),
                 running: FuturesUnordered::new(),
+                done: Vec::new(),
                 bell,
                 watches: Watches::default(),
                 stats: Arc::clone(&self.stats),
@@ -250,6 +251,8 @@ struct Task {
     inbox: Inbox,
     outbox: Outbox,
     running: FuturesUnordered<Work>,
+    /// Work that did not have to wait; empty between two readings.
+    done: Vec<Done>,
     bell: Arc<Bell>,
     watches: Watches,
     stats: Arc<Stats>,
@@ -277,7 +280,7 @@ impl Task {
                     self.endpoint.drain();
                 }
                 Some(done) = self.running.next(), if !self.running.is_empty() => {
-                    self.finish(done);
+                    self.finish(done, self.now());
                     self.finish_ready().await;
                 }
                 readable = self.socket.readable() => {
@@ -298,7 +301,7 @@ impl Task {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.shared.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.shared.epoch.elapsed())
     }
 
     /// Whatever else is done by now, so that replies leave in one system call.
@@ -307,7 +310,7 @@ impl Task {
             // As many as there were; those that come meanwhile have their turn.
             for _ in 0..self.running.len() {
                 match self.running.poll_next_unpin(cx) {
-                    Poll::Ready(Some(done)) => self.finish(done),
+                    Poll::Ready(Some(done)) => self.finish(done, self.now()),
                     Poll::Ready(None) | Poll::Pending => break,
                 }
             }
@@ -327,19 +330,30 @@ impl Task {
         if drops > 0 {
             self.stats.dropped.fetch_add(drops.into(), Ordering::Relaxed);
         }
-        let now = u64::try_from(self.shared.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // One look at the clocks for all that came together.
+        let arrival = Arrival { at: Instant::now(), time: (self.shared.clock)() };
+        let now = millis(arrival.at - self.shared.epoch);
+        let mut context = Context::from_waker(Waker::noop());
         for (route, bytes, cut) in self.inbox.iter() {
             if let Some(ask) = self.endpoint.receive(now, route, bytes, cut, &mut self.outbox) {
-                self.running.push(Box::pin(decide(Arc::clone(&self.shared), ask)));
+                let mut work: Work = Box::pin(decide(Arc::clone(&self.shared), ask, arrival));
+                // Memory answers without waiting: no need for a queue, nor for a waker. What waits is polled again in the
+                // queue, with the waker of this task.
+                match work.as_mut().poll(&mut context) {
+                    Poll::Ready(done) => self.done.push(done),
+                    Poll::Pending => self.running.push(work),
+                }
             }
             for limit in self.endpoint.reached() {
                 self.shared.intake.meter().limit_reached(limit);
             }
         }
+        let mut done = std::mem::take(&mut self.done);
+        done.drain(..).for_each(|done| self.finish(done, now));
+        self.done = done;
     }
 
-    fn finish(&mut self, done: Done) {
-        let now = self.now();
+    fn finish(&mut self, done: Done, now: u64) {
         match done {
             Done::Answer { exchange, reply, refused, watch } => {
                 if let Some(address) = refused {
@@ -454,16 +468,26 @@ impl Task {
     }
 }
 
+/// When a datagram was read.
+#[derive(Clone, Copy)]
+struct Arrival {
+    at: Instant,
+    time: Timestamp,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Asks the domain.
-async fn decide(shared: Arc<Shared>, ask: Ask) -> Done {
-    let started = Instant::now();
+async fn decide(shared: Arc<Shared>, ask: Ask, arrival: Arrival) -> Done {
     let origin = Origin {
         transport: Some(Transport::Coap),
         address: ask.peer.to_canonical(),
         address_proven: ask.proven,
         request_id: shared.request_ids.fetch_add(1, Ordering::Relaxed),
     };
-    let now = (shared.clock)();
+    let now = arrival.time;
     let credential = DeviceCredential::AccessToken(&ask.access_token);
     let device = match shared.intake.authenticate(credential, &origin, now).await {
         Ok(device) => device,
@@ -480,7 +504,7 @@ async fn decide(shared: Arc<Shared>, ask: Ask) -> Done {
     let (reply, watch) = match ask.what {
         What::Submit(body) => {
             let result = shared.intake.submit(&device, &body, device.coap_format().into(), &origin, now).await;
-            shared.intake.meter().submit_seconds(Transport::Coap, started.elapsed().as_secs_f64());
+            shared.intake.meter().submit_seconds(Transport::Coap, arrival.at.elapsed().as_secs_f64());
             (reply::submitted(&result), None)
         }
         What::State { observe } => {

@@ -238,10 +238,10 @@ pub(crate) struct Pusher(pub(crate) Arc<Hub>);
 impl StateListener for Pusher {
     fn changed(&self, change: &StateChange) {
         self.0.tell(change.device, &Push::State(change.state), wants::STATE, 0);
-        let Some(name) = change.name.clone() else { return };
         if self.0.listening_gateways.load(Ordering::SeqCst) == 0 {
             return;
         }
+        let Some(name) = change.name.clone() else { return };
         let (hub, device, state) = (Arc::clone(&self.0), change.device, change.state);
         // The gateways may have to be read from the store, which a hot path does not wait for.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

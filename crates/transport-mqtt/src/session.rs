@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use claim::{AuthenticatedDevice, DeviceCredential, Origin, Transport};
+use claim::{AuthenticatedDevice, DeviceCredential, Origin, Timestamp, Transport};
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt};
 use listener::Seat;
@@ -100,6 +100,20 @@ struct Session<'a> {
     place: &'a Place,
     extras: Option<Box<Extras>>,
     out: Vec<u8>,
+    heard: Heard,
+}
+
+/// When something was last read: one look at the clocks for all that came together.
+#[derive(Clone, Copy)]
+struct Heard {
+    at: Instant,
+    time: Timestamp,
+}
+
+impl Heard {
+    fn now(shared: &Shared) -> Self {
+        Self { at: Instant::now(), time: shared.now() }
+    }
 }
 
 pub(crate) async fn run<W: Wire>(mut wire: W, peer: std::net::IpAddr, seat: Seat, shared: Arc<Shared>) {
@@ -140,7 +154,8 @@ pub(crate) async fn run<W: Wire>(mut wire: W, peer: std::net::IpAddr, seat: Seat
         user_name: hello.user_name.as_deref(),
         password: hello.password.as_deref(),
     };
-    let device = match shared.intake.authenticate(credential, &origin, shared.now()).await {
+    let heard = Heard::now(&shared);
+    let device = match shared.intake.authenticate(credential, &origin, heard.time).await {
         Ok(device) => device,
         Err(error) => {
             let (code, reason) = reply::not_authenticated(error, &hello);
@@ -162,8 +177,16 @@ pub(crate) async fn run<W: Wire>(mut wire: W, peer: std::net::IpAddr, seat: Seat
         session_ended: hello.wants_session,
     };
     engine::put_welcome(&mut out, hello.version, &welcome);
-    let session =
-        Session { shared: &shared, device: &device, origin: &origin, hello: &hello, place: &place, extras: None, out };
+    let session = Session {
+        shared: &shared,
+        device: &device,
+        origin: &origin,
+        hello: &hello,
+        place: &place,
+        extras: None,
+        out,
+        heard,
+    };
     session.serve(wire, buffer, keep_alive).await;
 }
 
@@ -236,7 +259,6 @@ impl Session<'_> {
         // Declared before what borrows from it; every future in it owns its payload.
         let mut working: FuturesOrdered<Working<'_>> = FuturesOrdered::new();
         let mut silent_at = std::pin::pin!(sleep_until(Instant::now() + patience));
-        let mut heard = Instant::now();
         // What came right behind CONNECT has waited in the buffer.
         if let Err(over) = self.packets(buffer, &mut working).await {
             return over;
@@ -264,7 +286,7 @@ impl Session<'_> {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                         Err(_) => return Over::Gone,
                     }
-                    heard = Instant::now();
+                    self.heard = Heard::now(self.shared);
                 }
                 Some(answered) = working.next() => {
                     if let Err(over) = self.answered(answered) {
@@ -286,10 +308,10 @@ impl Session<'_> {
                     self.push_mail();
                 }
                 () = &mut silent_at => {
-                    if Instant::now() >= heard + patience {
+                    if Instant::now() >= self.heard.at + patience {
                         return Over::Silent;
                     }
-                    silent_at.as_mut().reset(heard + patience);
+                    silent_at.as_mut().reset(self.heard.at + patience);
                     continue;
                 }
             }

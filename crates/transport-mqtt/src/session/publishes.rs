@@ -1,7 +1,6 @@
 //! A PUBLISH of the client: its meaning, its work, its ack.
 
 use std::task::Poll;
-use std::time::Instant;
 
 use claim::device::PayloadFormat;
 use claim::{BodyFormat, ClaimState, Origin, Transport};
@@ -82,19 +81,18 @@ impl Session<'_> {
     where
         Self: 'w,
     {
-        let (shared, device) = (self.shared, self.device);
+        let (shared, device, heard) = (self.shared, self.device, self.heard);
         let origin = Origin { request_id: shared.next_request(), ..*self.origin };
         let (qos, id, body) = (publish.qos, publish.id, publish.payload.to_vec());
         let mut future: Working<'w> = Box::pin(async move {
-            let started = Instant::now();
-            let (intake, now) = (&shared.intake, shared.now());
+            let (intake, now) = (&shared.intake, heard.time);
             let answer = match work {
                 Work::Claim(format) => reply::submitted(&intake.submit(device, &body, format, &origin, now).await),
                 Work::Batch(format) => reply::batch(&intake.submit_batch(device, &body, format, &origin, now).await),
                 Work::ConnectChild(format) => reply::child(&intake.connect_child(device, &body, format, now).await),
                 Work::DisconnectChild(format) => reply::child(&intake.disconnect_child(device, &body, format).await),
             };
-            intake.meter().submit_seconds(Transport::Mqtt, started.elapsed().as_secs_f64());
+            intake.meter().submit_seconds(Transport::Mqtt, heard.at.elapsed().as_secs_f64());
             Answered { qos, id, answer }
         });
         if working.is_empty() {
