@@ -1,8 +1,8 @@
 //! The claim cache of a single node.
 //!
 //! A put changes the map and records it in the journal under one shard lock; if the journal has to be waited for, that is
-//! done outside of any lock. A claim is visible before it is durable, which is harmless: nobody has been told yet. What ends is found by the
-//! [`Sweeper`]; readers look at the expiry themselves.
+//! done outside of any lock. A claim is visible before it is durable, which is harmless: nobody has been told yet. What
+//! ends is found by the [`Sweeper`]; readers look at the expiry themselves.
 
 mod entry;
 pub(crate) mod pack;
@@ -12,6 +12,7 @@ mod table;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod uneven;
 
 use std::fmt;
 use std::path::Path;

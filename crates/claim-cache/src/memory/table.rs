@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ahash::RandomState;
 use claim::ports::{ClaimSource, PendingClaim, Recorded, Sighting};
 use claim::{DeviceId, Timestamp};
 use dashmap::DashMap;
@@ -16,6 +15,7 @@ use super::entry::{Entry, STAMP_MAX};
 use super::pack::{pack_millis, unpack_millis};
 use super::ring::{Ring, slot};
 use super::tenants::{Share, Tenants};
+use super::uneven::Uneven;
 
 /// How long an ended claim is remembered, so that the right secret can be told that the window is over.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(600);
@@ -36,7 +36,7 @@ pub(crate) enum PutError {
 
 /// See the module's head.
 pub(crate) struct Table {
-    map: DashMap<DeviceId, Entry, RandomState>,
+    map: DashMap<DeviceId, Entry, Uneven>,
     pub(super) ring: Ring,
     pub(crate) tenants: Tenants,
     limit: u64,
@@ -56,8 +56,7 @@ impl Table {
     /// An empty table. Stamps start at `first_stamp`; it must be above every stamp used before.
     pub(crate) fn new(limit: u64, limit_per_tenant: u64, first_stamp: u64) -> Self {
         Self {
-            // A keyed hasher: device ids come from outside.
-            map: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
+            map: DashMap::with_hasher_and_shard_amount(Uneven::default(), SHARDS),
             ring: Ring::new(),
             tenants: Tenants::default(),
             limit,
