@@ -96,7 +96,6 @@ impl Lookup {
             return;
         }
         let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.epoch.fetch_add(1, Ordering::AcqRel);
         for stale in stale {
             match stale {
                 Forget::Device(id) => self.devices.invalidate(id),
@@ -109,6 +108,8 @@ impl Lookup {
                 }
             }
         }
+        // Last: whoever sees the new epoch finds nothing of the old one, so what it keeps in front is of after the change.
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// `Some(None)`: known not to exist. `None`: not in the cache.
@@ -194,6 +195,30 @@ mod tests {
             lookup.forget(&[Forget::Credential(*digest.as_bytes())]);
             assert!(lookup.credential(&digest).is_none());
         }
+    }
+
+    #[test]
+    fn who_reads_during_a_change_keeps_nothing_of_before_it() {
+        let lookup = Lookup::new(100, Duration::from_secs(10));
+        let id = DeviceId::from_bytes([1; 16]);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        lookup.device(id);
+                    }
+                });
+            }
+            let stale = (0..20_000).filter(|_| {
+                lookup.put_device(lookup.before(), id, None);
+                lookup.forget(&[Forget::Device(id)]);
+                lookup.device(id).is_some()
+            });
+            let stale = stale.count();
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(stale, 0, "answers of before the change");
+        });
     }
 
     #[test]
