@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claim::ports::{AttemptLedger, ClaimCache};
-use claim_cache::{Config, Durability, MemoryAttempts, MemoryClaimCache};
-use testkit::{FakeCache, FakeLedger, at, cache_battery, ledger_battery};
+use claim_cache::{Config, Durability, MemoryAttempts, MemoryClaimCache, MemoryRates};
+use testkit::{FakeCache, FakeLedger, FakeRates, at, cache_battery, ledger_battery, rates_battery};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -40,6 +40,11 @@ async fn the_attempt_ledger_keeps_the_contract() {
     ledger_battery::all(&ledger, at(0)).await;
 }
 
+#[test]
+fn the_rates_keep_the_contract() {
+    rates_battery::all(&MemoryRates::new(&Config::default()), at(0));
+}
+
 /// The fakes are models elsewhere, so they are held to the contract too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fakes_keep_the_contracts() {
@@ -47,4 +52,5 @@ async fn the_fakes_keep_the_contracts() {
     cache_battery::all(&cache, at(0)).await;
     let ledger: Arc<dyn AttemptLedger> = Arc::new(FakeLedger::default());
     ledger_battery::all(&ledger, at(0)).await;
+    rates_battery::all(&FakeRates::default(), at(0));
 }

@@ -1,16 +1,16 @@
-//! The contract battery of the registry port, run against SQLite and against the fake that serves as a model elsewhere; and
-//! what only a file can show.
+//! The contract batteries of the registry's ports, run against SQLite, and that of `DeviceRegistry` against the fake that
+//! serves as a model elsewhere; and what only a file can show.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use claim::directory::{CredentialDraft, DeviceDraft, Directory};
 use claim::event::{AuditAction, AuditActor, AuditNote, Evidence};
-use claim::ports::{DeviceRegistry, PortFuture};
-use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId, UserId};
+use claim::ports::{DeviceRegistry, Outbox, PortFuture};
+use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId, Timestamp, UserId};
 use registry::{Config, SqliteRegistry};
 use testkit::registry_battery::{self, Stage};
-use testkit::{FakeRegistry, at, keyring};
+use testkit::{FakeRegistry, at, directory_battery, keyring, outbox_battery};
 
 struct Sqlite {
     folder: tempfile::TempDir,
@@ -72,6 +72,23 @@ impl Stage for Sqlite {
     }
 }
 
+impl outbox_battery::Stage for Sqlite {
+    fn outbox(&self) -> Arc<dyn Outbox> {
+        self.registry.clone()
+    }
+
+    /// A new owner is an event; a new device is none.
+    fn happens(&self, now: Timestamp) -> PortFuture<'_, DeviceId> {
+        PortFuture::later(async move {
+            let tenant = self.tenant().await;
+            let customer = self.customer(tenant).await;
+            let device = self.device(tenant, "d".to_owned(), format!("token-{}", UserId::random().uuid())).await;
+            let assigned = self.registry.assign_by_admin(tenant, device, customer, UserId::random(), now).await;
+            assigned.expect("assigned").id
+        })
+    }
+}
+
 struct Fake(Arc<FakeRegistry>);
 
 impl Stage for Fake {
@@ -99,6 +116,23 @@ impl Stage for Fake {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sqlite_keeps_the_contract() {
     registry_battery::all(&Sqlite::open()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_the_directory() {
+    // The folders live as long as the registries over them.
+    let folders = std::sync::Mutex::new(Vec::new());
+    directory_battery::all(|| {
+        let Sqlite { folder, registry } = Sqlite::open();
+        folders.lock().expect("one thread").push(folder);
+        registry
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_the_outbox() {
+    outbox_battery::all(Sqlite::open).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -6,9 +6,12 @@
 
 pub mod cache_battery;
 pub mod corpus;
+pub mod directory_battery;
 pub mod fakes;
 pub mod fixtures;
 pub mod ledger_battery;
+pub mod outbox_battery;
+pub mod rates_battery;
 pub mod registry_battery;
 
 pub use fakes::{
