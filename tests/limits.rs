@@ -7,6 +7,7 @@ use coap_lite::{CoapOption, RequestType};
 use serde_json::{Map, Value, json};
 
 use crate::harness::coap::{claim_in_blocks, packet};
+use crate::harness::server::{ADMIN, ADMIN_PASSWORD};
 use crate::harness::{Client, Coap, Heard, Mqtt, Server, Version, World, raw_http};
 
 const CLAIM: &str = "v1/devices/me/claim";
@@ -51,6 +52,9 @@ fn rows() -> Vec<Row> {
     const RATE: &[(&str, &str)] = &[("CLAIMD_LIMITS__SUBMIT_PER_DEVICE", "3")];
     const TENANT: &[(&str, &str)] = &[("CLAIMD_CLAIM_CACHE__MAX_PENDING_PER_TENANT", "3")];
     const AUTH: &[(&str, &str)] = &[("CLAIMD_LIMITS__AUTH_FAILURES_PER_ADDRESS", "3")];
+    // Acks wait for the disk, so that what came together is in work together.
+    const RECEIVE: &[(&str, &str)] =
+        &[("CLAIMD_MQTT__RECEIVE_MAXIMUM", "3"), ("CLAIMD_CLAIM_CACHE__DURABILITY", "fsync")];
     let row = |key, limit, settings, attempt, refusal| Row { key: Some(key), limit, settings, attempt, refusal };
     let fixed = |limit, attempt, refusal| Row { key: None, limit, settings: &[], attempt, refusal };
     vec![
@@ -90,6 +94,12 @@ fn rows() -> Vec<Row> {
         row("auth_failures_per_address", 3, AUTH, wrong_http_tokens, "429"),
         row("mqtt.subscriptions", 3, &[("CLAIMD_MQTT__SUBSCRIPTIONS", "3")], |s, w, n| subscriptions(s, w, Version::V5, n), "SUBACK 97"),
         row("mqtt.subscriptions", 3, &[("CLAIMD_MQTT__SUBSCRIPTIONS", "3")], |s, w, n| subscriptions(s, w, Version::V311, n), "SUBACK 80"),
+        row("mqtt.receive_maximum", 3, RECEIVE, at_once, "DISCONNECT 93"),
+        row("http.waiting", 3, &[("CLAIMD_HTTP__WAITING", "3")], |s, w, n| waiting(s, &(0..n).map(|_| token(w)).collect::<Vec<_>>()), "503"),
+        row("http.waiting", 3, &[("CLAIMD_HTTP__WAITING_PER_DEVICE", "3")], |s, w, n| waiting(s, &vec![token(w); n]), "503"),
+        row("owner_api.body_bytes", 1500, &[("CLAIMD_OWNER_API__BODY_BYTES", "1500")], |s, w, n| said(w.maker.send("POST", "/api/customer", &[], &customer(n)).status), "413"),
+        row("owner_api.wrong_passwords", 3, &[("CLAIMD_OWNER_API__WRONG_PASSWORDS_PER_ACCOUNT", "3")], |s, w, n| passwords(s, w, n, |_| ADMIN.to_owned()), "429"),
+        row("owner_api.wrong_passwords", 3, &[("CLAIMD_OWNER_API__WRONG_PASSWORDS_PER_ADDRESS", "3")], |s, w, n| passwords(s, w, n, |n| format!("{n}@example.com")), "429"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_TRANSFERS_PER_PEER", "3"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_BYTES", "48"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
     ]
@@ -248,4 +258,43 @@ fn transfers(server: &Server, world: &World, n: usize) -> Result<(), String> {
         answer = coap_answer(client.exchange(&block).code);
     }
     answer
+}
+
+/// All in one write, before any of them is acked.
+fn at_once(server: &Server, world: &World, n: usize) -> Result<(), String> {
+    let mut client = Mqtt::connect(&server.mqtt, Version::V5, &token(world));
+    client.burst(CLAIM, b"{}", n);
+    (0..n).try_for_each(|_| mqtt_answer(client.hear()))
+}
+
+/// Long polls of these devices, all at the same time; what was said to whoever was refused.
+fn waiting(server: &Server, tokens: &[String]) -> Result<(), String> {
+    let poll = |token: &String| {
+        let target = format!("/api/v1/{token}/claim?wait=2s");
+        Client::stranger(&server.http).get(&target).status
+    };
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let polls: Vec<_> = tokens.iter().map(|token| scope.spawn(move || poll(token))).collect();
+        polls.into_iter().map(|poll| poll.join().expect("an answer")).collect()
+    });
+    statuses.into_iter().try_for_each(said)
+}
+
+fn customer(bytes: usize) -> String {
+    let body = json!({"title": "c", "address": ""}).to_string();
+    let filler = "a".repeat(bytes - body.len());
+    json!({"title": "c", "address": filler}).to_string()
+}
+
+/// `n` sign-ins, the last with the right name and password.
+fn passwords(server: &Server, world: &World, n: usize, name: fn(usize) -> String) -> Result<(), String> {
+    let sign_in = |name: &str, password: &str| {
+        let client = Client::stranger(&server.http);
+        client.post("/api/auth/login", &json!({"username": name, "password": password})).status
+    };
+    assert_eq!(sign_in(&world.alice.email, &world.alice.password), 200, "right ones are free");
+    for n in 1..n {
+        assert_eq!(sign_in(&name(n), "not the password"), 401);
+    }
+    said(sign_in(ADMIN, ADMIN_PASSWORD))
 }

@@ -19,7 +19,10 @@ const WIDE: [(&str, &str); 2] =
 fn an_ack_over_mqtt311_means_visible() {
     visible(|server, token| {
         let mut client = Mqtt::connect(&server.mqtt, Version::V311, token);
-        move |body: &[u8]| matches!(client.ask("v1/devices/me/claim", body), Heard::PubAck { .. })
+        move |body: &[u8]| match client.ask("v1/devices/me/claim", body) {
+            Heard::PubAck { .. } => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
 }
 
@@ -27,7 +30,10 @@ fn an_ack_over_mqtt311_means_visible() {
 fn an_ack_over_mqtt5_means_visible() {
     visible(|server, token| {
         let mut client = Mqtt::connect(&server.mqtt, Version::V5, token);
-        move |body: &[u8]| matches!(client.ask("v1/devices/me/claim", body), Heard::PubAck { code: 0, .. })
+        move |body: &[u8]| match client.ask("v1/devices/me/claim", body) {
+            Heard::PubAck { code: 0, .. } => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
 }
 
@@ -35,7 +41,10 @@ fn an_ack_over_mqtt5_means_visible() {
 fn an_ack_over_coap_means_visible() {
     visible(|server, token| {
         let (client, token) = (Coap::open(&server.coap), token.to_owned());
-        move |body: &[u8]| client.claim(&token, body).code == (2, 1)
+        move |body: &[u8]| match client.claim(&token, body).code {
+            (2, 1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
 }
 
@@ -43,19 +52,23 @@ fn an_ack_over_coap_means_visible() {
 fn an_ack_over_http_means_visible() {
     visible(|server, token| {
         let (client, path) = (Client::stranger(&server.http), format!("/api/v1/{token}/claim"));
-        move |body: &[u8]| client.send("POST", &path, &[], std::str::from_utf8(body).expect("JSON")).status == 200
+        move |body: &[u8]| match client.send("POST", &path, &[], std::str::from_utf8(body).expect("JSON")) {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        }
     });
 }
 
 /// Submit, confirm the moment the ack is there, unclaim, again.
-fn visible<S: FnMut(&[u8]) -> bool>(open: impl Fn(&Server, &str) -> S) {
+fn visible<S: FnMut(&[u8]) -> Result<(), String>>(open: impl Fn(&Server, &str) -> S) {
     let server = Server::with(&WIDE);
     let world = World::new(&server);
     let device = world.device("round and round");
     let mut submit = open(&server, &device.token);
     for round in 0..ROUNDS {
         let secret = format!("s{round}");
-        assert!(submit(json!({"secretKey": secret}).to_string().as_bytes()), "round {round}: not acked");
+        let acked = submit(json!({"secretKey": secret}).to_string().as_bytes());
+        assert_eq!(acked, Ok(()), "round {round}: not acked");
         let answer = world.alice.client.claim(&device.name, &secret);
         assert_eq!(answer.status, 200, "round {round}: {answer:?}");
         assert_eq!(world.alice.client.unclaim(&device.name).status, 200, "round {round}");

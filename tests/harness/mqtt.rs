@@ -92,16 +92,25 @@ impl Mqtt {
 
     /// PUBLISH at QoS 1; the packet id. Does not wait.
     pub fn publish(&mut self, topic: &str, payload: &[u8]) -> u16 {
-        self.next_id += 1;
-        let mut body = Vec::new();
-        text(&mut body, topic);
-        body.extend(self.next_id.to_be_bytes());
-        if self.version == Version::V5 {
-            body.push(0);
-        }
-        body.extend(payload);
-        self.send(0x32, &body);
+        self.burst(topic, payload, 1);
         self.next_id
+    }
+
+    /// So many PUBLISHes at QoS 1 in one write. Does not wait.
+    pub fn burst(&mut self, topic: &str, payload: &[u8], count: usize) {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            self.next_id += 1;
+            let mut body = Vec::new();
+            text(&mut body, topic);
+            body.extend(self.next_id.to_be_bytes());
+            if self.version == Version::V5 {
+                body.push(0);
+            }
+            body.extend(payload);
+            bytes.extend(packet(0x32, &body));
+        }
+        self.raw(&bytes);
     }
 
     /// PUBLISH at QoS 1 and the answer to it; pushes in between are passed over.
@@ -198,18 +207,7 @@ impl Mqtt {
     }
 
     pub fn send(&mut self, first: u8, body: &[u8]) {
-        let mut packet = vec![first];
-        let mut length = body.len();
-        loop {
-            let byte = (length & 0x7f) as u8;
-            length >>= 7;
-            packet.push(if length > 0 { byte | 0x80 } else { byte });
-            if length == 0 {
-                break;
-            }
-        }
-        packet.extend(body);
-        self.raw(&packet);
+        self.raw(&packet(first, body));
     }
 
     /// Bytes as they are; a peer that has closed already is no failure here, [`Mqtt::hear`] tells.
@@ -221,4 +219,19 @@ impl Mqtt {
 fn text(to: &mut Vec<u8>, text: &str) {
     to.extend((text.len() as u16).to_be_bytes());
     to.extend(text.as_bytes());
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut length = body.len();
+    loop {
+        let byte = (length & 0x7f) as u8;
+        length >>= 7;
+        packet.push(if length > 0 { byte | 0x80 } else { byte });
+        if length == 0 {
+            break;
+        }
+    }
+    packet.extend(body);
+    packet
 }

@@ -135,16 +135,18 @@ impl FromRequest<Api> for Raw {
     type Rejection = Fault;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Fault> {
-        collect(request.into_body(), api.config().body_bytes).await.map(Self)
+        collect(request.into_body(), api).await.map(Self)
     }
 }
 
-async fn collect(body: Body, most: usize) -> Result<Bytes, Fault> {
+async fn collect(body: Body, api: &Api) -> Result<Bytes, Fault> {
+    let most = api.config().body_bytes;
     let error = match Limited::new(body, most).collect().await {
         Ok(body) => return Ok(body.to_bytes()),
         Err(error) => error,
     };
     if error.is::<http_body_util::LengthLimitError>() {
+        api.limit_reached("owner_api.body_bytes");
         return Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, 31, format!("the body is larger than {most} bytes")));
     }
     let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);

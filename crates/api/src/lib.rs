@@ -93,6 +93,10 @@ impl Api {
         (self.inner.parts.clock)()
     }
 
+    fn limit_reached(&self, limit: &'static str) {
+        self.inner.parts.confirmation.meter().limit_reached(limit);
+    }
+
     fn config(&self) -> &Config {
         &self.inner.parts.config
     }

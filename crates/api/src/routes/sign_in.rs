@@ -105,7 +105,7 @@ impl Api {
         }
         let throttle = &self.inner.throttle;
         let reserved = throttle.reserve(name, peer.0, self.now()).map_err(|wait| {
-            self.inner.parts.confirmation.meter().limit_reached("owner_api.wrong_passwords");
+            self.limit_reached("owner_api.wrong_passwords");
             Fault::too_many(wait)
         })?;
         let found = match self.directory().account_by_email(name.to_owned()).await {
