@@ -1,8 +1,8 @@
 //! The claim journal: what makes an acknowledged claim survive this process.
 //!
 //! Append-only files in one folder, `N.segment` and at most one `N.snapshot`, which stands for every segment before N.
-//! Records of one device are in the order of their stamps, because they are recorded under the lock of the device's shard; files go oldest first, so a newer claim is never deleted
-//! before an older one that it replaced.
+//! Records of one device are in the order of their stamps, because they are recorded under the lock of the device's
+//! shard; files go oldest first, so a newer claim is never deleted before an older one that it replaced.
 //!
 //! It holds keyed digests, no secrets, and decides nothing: the registry's fence keeps a claim that a crash brought back
 //! from being worth anything once it was spent.
