@@ -97,7 +97,7 @@ fn rows() -> Vec<Row> {
         row("mqtt.receive_maximum", 3, RECEIVE, at_once, "DISCONNECT 93"),
         row("http.waiting", 3, &[("CLAIMD_HTTP__WAITING", "3")], |s, w, n| waiting(s, &(0..n).map(|_| token(w)).collect::<Vec<_>>()), "503"),
         row("http.waiting", 3, &[("CLAIMD_HTTP__WAITING_PER_DEVICE", "3")], |s, w, n| waiting(s, &vec![token(w); n]), "503"),
-        row("owner_api.body_bytes", 1500, &[("CLAIMD_OWNER_API__BODY_BYTES", "1500")], |s, w, n| said(w.maker.send("POST", "/api/customer", &[], &customer(n)).status), "413"),
+        row("owner_api.body_bytes", 1500, &[("CLAIMD_OWNER_API__BODY_BYTES", "1500")], |_, w, n| said(w.maker.send("POST", "/api/customer", &[], &customer(n)).status), "413"),
         row("owner_api.wrong_passwords", 3, &[("CLAIMD_OWNER_API__WRONG_PASSWORDS_PER_ACCOUNT", "3")], |s, w, n| passwords(s, w, n, |_| ADMIN.to_owned()), "429"),
         row("owner_api.wrong_passwords", 3, &[("CLAIMD_OWNER_API__WRONG_PASSWORDS_PER_ADDRESS", "3")], |s, w, n| passwords(s, w, n, |n| format!("{n}@example.com")), "429"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_TRANSFERS_PER_PEER", "3"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
