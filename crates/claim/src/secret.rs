@@ -166,7 +166,7 @@ impl Keyring {
     pub fn from_master(master: &[u8; 32]) -> Self {
         let derive = |label| Zeroizing::new(blake3::derive_key(label, master));
         Self {
-            claim: derive("claimd 2026-11 claim secret digest v1"),
+            claim: derive("claimd 2026-11 claim secret digest v2"),
             credential: derive("claimd 2026-11 device credential digest v1"),
             attempt: derive("claimd 2026-11 attempt ledger key v1"),
             token: derive("claimd 2026-11 session token digest v1"),
@@ -175,10 +175,18 @@ impl Keyring {
         }
     }
 
-    /// Digest of a claim secret: length-prefixed tenant, device, secret. The generation is left out on purpose, so that
-    /// a retry with the same secret can be recognised after the claim.
+    /// Digest of a claim secret: tenant, device, secret. Tenant and device have a fixed length, so that nothing need stand
+    /// between them and most claims fit one block of the hash. The generation is left out on purpose, so that a retry with
+    /// the same secret can be recognised after the claim.
     fn claim_digest(&self, tenant: TenantId, device: DeviceId, secret: &[u8]) -> SecretDigest {
-        SecretDigest(keyed(&self.claim, &[tenant.as_bytes(), device.as_bytes(), secret]))
+        let mut input = [0; 32 + SECRET_BYTES];
+        input[..16].copy_from_slice(tenant.as_bytes());
+        input[16..32].copy_from_slice(device.as_bytes());
+        let input = &mut input[..32 + secret.len()];
+        input[32..].copy_from_slice(secret);
+        let digest = SecretDigest(blake3::keyed_hash(&self.claim, input));
+        input[32..].zeroize();
+        digest
     }
 
     /// Look-up key of an access token.
