@@ -15,11 +15,13 @@
 pub mod confirmation;
 pub mod device;
 pub mod directory;
+mod eui;
 pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod intake;
 pub mod limits;
+mod listing;
 pub mod message;
 pub mod origin;
 pub mod owner;
@@ -30,8 +32,10 @@ pub mod time;
 
 pub use confirmation::Confirmation;
 pub use device::{AuthenticatedDevice, Device, DeviceCredential, DeviceId, DeviceName, TenantId};
+pub use eui::{Eui64, EuiFault};
 pub use event::{ClaimState, StateChange, StateListener};
 pub use intake::{AuthError, BatchReceipt, Intake, Receipt, SubmitError, SubmitOutcome};
+pub use listing::{ListingId, ListingIdFault};
 pub use message::BodyFormat;
 pub use origin::{Origin, Transport};
 pub use owner::{Actor, CustomerId, UserId};
