@@ -1,9 +1,9 @@
 //! The command line: what a new user types first, and what an operator relies on.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::harness::tools::{run, run_for, said};
-use crate::harness::{Client, Coap, Server, World};
+use crate::harness::{Client, Coap, Server, World, eventually};
 
 fn claimd() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_claimd"));
@@ -31,7 +31,9 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
-    for command in [&["demo"][..], &["serve"], &["simulate", "device"], &["load"]] {
+    let commands: [&[&str]; 6] =
+        [&["demo"], &["serve"], &["simulate", "device"], &["simulate", "gateway"], &["simulate", "owner"], &["load"]];
+    for command in commands {
         let output = run(claimd().args(command).arg("--help"), "");
         insta::assert_snapshot!(format!("help_{}", command.join("_")), String::from_utf8_lossy(&output.stdout));
     }
@@ -216,6 +218,23 @@ fn badly_behaved_devices_are_survived_and_counted() {
         assert_eq!(count("acked") + count("dropped"), 6, "{transport}: {row}");
         assert_eq!(count("confirmed"), count("acked"), "{transport}: {row}");
     }
+}
+
+#[test]
+fn a_simulation_that_is_stopped_reports_what_it_did_and_exits_with_130() {
+    let server = Server::start();
+    let arguments = ["simulate", "device", "--transport", "mqtt5", "--rate", "50", "--for", "10m"];
+    let mut command = simulator(&server, &arguments);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a child");
+    eventually("claims", || {
+        (server.metric("claimd_submissions_total{transport=\"mqtt\",source=\"device\",outcome=\"accepted\"}") >= 5.0)
+            .then_some(())
+    });
+    let sent = Command::new("kill").arg("-INT").arg(child.id().to_string()).status().expect("kill");
+    assert!(sent.success());
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(report(&output)["transports"][0]["acked"].as_u64().unwrap_or_default() >= 5, "{}", said(&output));
 }
 
 #[test]
