@@ -6,17 +6,19 @@
 
 mod outcome;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::device::{DeviceId, DeviceName};
+use crate::device::{DeviceId, DeviceName, TenantId};
+use crate::eui::Eui64;
 use crate::event::{AuditAction, AuditActor, AuditNote, ClaimState, Evidence};
 use crate::limits::AttemptBudgets;
 use crate::origin::Origin;
 use crate::owner::{Actor, Authority, CustomerId};
 use crate::policy::{ClaimPolicy, WindowState, window};
 use crate::ports::{
-    AssignOwner, Assignment, AttemptKeys, AttemptLedger, ClaimCache, ClaimSubject, DeviceRegistry, Freshness, Meter,
-    Release, ReleaseOwner, Reservation, ReserveError, RetryKey, Sighting, Unavailable, WriteError,
+    AssignOwner, Assignment, AttemptKeys, AttemptLedger, ClaimCache, ClaimSubject, ClaimTarget, DeviceRegistry,
+    Freshness, Meter, Release, ReleaseOwner, Reservation, ReserveError, RetryKey, Sighting, Unavailable, WriteError,
 };
 use crate::secret::{ClaimSecret, Keyring, SecretDigest};
 use crate::time::Timestamp;
@@ -47,12 +49,28 @@ pub struct Confirmation {
     parts: Arc<ConfirmationParts>,
 }
 
+/// How a device is asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum DeviceRef<'a> {
+    /// By its name.
+    Name(&'a str),
+    /// By what is printed on a LoRaWAN device; a JoinEUI that is given must be the device's.
+    Eui {
+        /// Its DevEUI.
+        dev_eui: Eui64,
+        /// Its JoinEUI.
+        join_eui: Option<Eui64>,
+    },
+}
+
 /// An owner's request.
 pub struct ConfirmRequest<'a> {
     /// Who asks.
     pub actor: Actor,
-    /// The device's name as asked for.
-    pub name: &'a str,
+    /// The device asked for.
+    pub device: DeviceRef<'a>,
+    /// Where to list the device; without it only its owner changes, the ThingsBoard way.
+    pub target: Option<&'a ClaimTarget>,
     /// What the owner shows.
     pub secret: &'a ClaimSecret<'a>,
     /// The request's `Idempotency-Key`, if it has one.
@@ -61,8 +79,8 @@ pub struct ConfirmRequest<'a> {
 
 /// What a secret turned out to be.
 enum Proof {
-    /// Right, and fresh as said.
-    Right(Freshness, Option<Sighting>),
+    /// Right, and fresh as said; by this digest.
+    Right(Freshness, Option<Sighting>, SecretDigest),
     /// Not good for a claim, for this reason; `right` when the secret itself was right.
     Not { cause: RefusalCause, right: bool },
 }
@@ -113,9 +131,17 @@ impl Confirmation {
             }
         }
         let actor = &request.actor;
-        // The device is named by its normalised name where there is one, so that spellings share a budget.
-        let name = DeviceName::parse(request.name).ok();
-        let asked = name.as_ref().map_or(request.name, DeviceName::as_str);
+        // A device is counted under its normalised name where there is one, so that spellings and doors share a budget.
+        let (name, asked) = match request.device {
+            DeviceRef::Name(asked) => (DeviceName::parse(asked).ok(), Cow::Borrowed(asked)),
+            DeviceRef::Eui { dev_eui, join_eui } => {
+                match self.parts.registry.name_of(actor.tenant, dev_eui, join_eui).await {
+                    Ok(name) => (name, Cow::Owned(dev_eui.to_string())),
+                    Err(Unavailable) => return ConfirmOutcome::Unavailable,
+                }
+            }
+        };
+        let asked = name.as_ref().map_or(&*asked, DeviceName::as_str);
         let keys = AttemptKeys { account: actor.account, name: self.parts.keyring.attempt_key(actor.tenant, asked) };
         let reservation = match self.parts.attempts.reserve(keys, &self.parts.budgets, now).await {
             Ok(reservation) => reservation,
@@ -173,17 +199,17 @@ impl Confirmation {
         };
         // An unknown name costs the same digest, look-up and reread as a known one (threat T3).
         let id = subject.as_ref().map_or(DeviceId::NOBODY, |subject| subject.device.id);
-        let digest = request.secret.digest(&self.parts.keyring, request.actor.tenant, id);
+        let shown = ShownSecret::new(request.secret, &self.parts.keyring, request.actor.tenant, id);
         let Ok(sighting) = self.parts.cache.peek(id, now).await else {
             return (ConfirmOutcome::Unavailable, Some(id));
         };
-        let proof = subject.as_ref().map(|subject| self.prove(subject, sighting, &digest, now));
+        let proof = subject.as_ref().map(|subject| self.prove(subject, sighting, &shown, now));
         let (subject, proof) = match proof {
             Some(proof @ Proof::Right(..)) => (subject, Some(proof)),
             // The evidence may have been spent between the two reads by a confirm that won; the row then tells.
             _ => match self.find(request, name.as_ref()).await {
                 Ok(subject) => {
-                    let proof = subject.as_ref().map(|subject| self.prove(subject, sighting, &digest, now));
+                    let proof = subject.as_ref().map(|subject| self.prove(subject, sighting, &shown, now));
                     (subject, proof)
                 }
                 Err(Unavailable) => return (ConfirmOutcome::Unavailable, None),
@@ -197,12 +223,12 @@ impl Confirmation {
             // A stored code is spent and a pending claim consumed by the claim itself, so the proof kept with the owner
             // is what tells the right secret from a wrong one now.
             Some(owner) => {
-                let same_proof = subject.proof.is_some_and(|proof| proof == digest);
+                let same_proof = subject.proof.is_some_and(|proof| shown.is(proof));
                 let claimed_at = subject.device.claimed_at.unwrap_or(now);
                 let generation = subject.device.generation;
                 self.owned(customer, owner, same_proof, &proof, (claimed_at, generation), id, left)
             }
-            None => self.take(customer, request, &subject, proof, digest, left, origin, now).await,
+            None => self.take(customer, request, &subject, proof, left, origin, now).await,
         };
         if let (ConfirmOutcome::AlreadyYours { .. }, Some(key)) = (&outcome, &request.retry)
             && let Ok(Some(answer)) = self.first_answer(key).await
@@ -220,31 +246,32 @@ impl Confirmation {
     ) -> Result<Option<ClaimSubject>, Unavailable> {
         match name {
             Some(name) => self.parts.registry.find(request.actor.tenant, name).await,
-            None => Ok(None),
+            // An unknown EUI costs a look-up here as a known one does.
+            None => match request.device {
+                DeviceRef::Eui { dev_eui, join_eui } => {
+                    self.parts.registry.name_of(request.actor.tenant, dev_eui, join_eui).await.map(|_| None)
+                }
+                DeviceRef::Name(_) => Ok(None),
+            },
         }
     }
 
     /// Compares what was shown with the evidence there is. One request is one try, whichever evidence matches.
-    fn prove(
-        &self,
-        subject: &ClaimSubject,
-        sighting: Option<Sighting>,
-        digest: &SecretDigest,
-        now: Timestamp,
-    ) -> Proof {
+    fn prove(&self, subject: &ClaimSubject, sighting: Option<Sighting>, shown: &ShownSecret, now: Timestamp) -> Proof {
         let device = &subject.device;
         let pending = sighting.filter(|seen| device.claim_reset_at.is_none_or(|fence| seen.claim.received_at > fence));
-        let pending_right = pending.is_some_and(|seen| seen.claim.digest == *digest);
-        let code_right = subject.stored_code.is_some_and(|code| code.digest == *digest);
+        let pending_right = pending.is_some_and(|seen| seen.claim.digest == shown.exact);
+        let code = subject.stored_code.map(|code| (code.digest, shown.as_compared(code.any_case)));
+        let code_right = code.is_some_and(|(stored, shown)| stored == shown);
         let code_window = subject.stored_code.map(|code| window(code.from, code.until, now));
         if !self.parts.policy.allows(device) && (pending_right || code_right) {
             return Proof::Not { cause: RefusalCause::NotAllowed, right: true };
         }
         if let Some(seen) = pending.filter(|seen| pending_right && seen.live(now)) {
-            return Proof::Right(Freshness::ReceivedAt(seen.claim.received_at), Some(seen));
+            return Proof::Right(Freshness::ReceivedAt(seen.claim.received_at), Some(seen), shown.exact);
         }
-        if code_right && code_window == Some(WindowState::Open) {
-            return Proof::Right(Freshness::Generation(device.generation), pending);
+        if let Some((digest, _)) = code.filter(|_| code_right && code_window == Some(WindowState::Open)) {
+            return Proof::Right(Freshness::Generation(device.generation), pending, digest);
         }
         let cause = match (code_right, code_window) {
             (true, Some(WindowState::NotYet)) => RefusalCause::NotYet,
@@ -288,13 +315,12 @@ impl Confirmation {
         request: &ConfirmRequest<'_>,
         subject: &ClaimSubject,
         proof: Proof,
-        digest: SecretDigest,
         left: u32,
         origin: &Origin,
         now: Timestamp,
     ) -> ConfirmOutcome {
-        let (freshness, seen) = match proof {
-            Proof::Right(freshness, seen) => (freshness, seen),
+        let (freshness, seen, digest) = match proof {
+            Proof::Right(freshness, seen, digest) => (freshness, seen, digest),
             Proof::Not { cause, right } => {
                 return ConfirmOutcome::Refused(Refusal { cause, right, owned: false, left });
             }
@@ -308,6 +334,8 @@ impl Confirmation {
             proof: digest,
             freshness,
             allow_by_default: self.parts.policy.allow_by_default,
+            invalidate_code: self.parts.policy.invalidate_code_on_claim,
+            target: request.target,
             retry: request.retry.as_ref(),
             now,
             origin,
@@ -323,11 +351,13 @@ impl Confirmation {
             }
             Ok(Assignment::Owned { owner, proof, claimed_at, generation }) => {
                 let same_proof = proof.is_some_and(|proof| proof == digest);
-                let right = Proof::Right(freshness, None);
+                let right = Proof::Right(freshness, None, digest);
                 self.owned(customer, owner, same_proof, &right, (claimed_at, generation), device, left)
             }
             Ok(Assignment::Stale) => refused(RefusalCause::WindowEnded),
             Ok(Assignment::NotAllowed) => refused(RefusalCause::NotAllowed),
+            Ok(Assignment::IdTaken) => refused(RefusalCause::IdTaken),
+            Ok(Assignment::NoTarget) => refused(RefusalCause::NoTarget),
             Ok(Assignment::Gone) => refused(RefusalCause::UnknownName),
             Err(WriteError::Unavailable) => ConfirmOutcome::Unavailable,
             Err(WriteError::OutcomeUnknown) => ConfirmOutcome::OutcomeUnknown,
@@ -427,6 +457,29 @@ impl Confirmation {
         let live = sighting
             .filter(|seen| seen.live(now) && device.claim_reset_at.is_none_or(|fence| seen.claim.received_at > fence));
         Ok(Some(live.map_or(ClaimState::None, |seen| ClaimState::Pending { expires_at: seen.claim.expires_at })))
+    }
+}
+
+/// What was shown, digested as it was typed and, where that is another text, in upper case: which of the two a stored code
+/// is compared with must not show in the time an answer takes.
+struct ShownSecret {
+    exact: SecretDigest,
+    upper: Option<SecretDigest>,
+}
+
+impl ShownSecret {
+    fn new(secret: &ClaimSecret<'_>, keyring: &Keyring, tenant: TenantId, device: DeviceId) -> Self {
+        let upper = secret.to_upper().map(|upper| upper.digest(keyring, tenant, device));
+        Self { exact: secret.digest(keyring, tenant, device), upper }
+    }
+
+    fn as_compared(&self, any_case: bool) -> SecretDigest {
+        self.upper.filter(|_| any_case).unwrap_or(self.exact)
+    }
+
+    /// Whether this is what a claim was proved by, as a pending claim or as a stored code.
+    fn is(&self, proof: SecretDigest) -> bool {
+        proof == self.exact || self.upper.is_some_and(|upper| proof == upper)
     }
 }
 

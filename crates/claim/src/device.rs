@@ -192,6 +192,8 @@ pub struct Device {
     pub owner: Option<CustomerId>,
     /// When it was claimed; set exactly while it has an owner.
     pub claimed_at: Option<Timestamp>,
+    /// Whether the application it is at home in is authorised for claiming.
+    pub authorized: bool,
     /// The maker's word on this device; counts only where devices are not claimable by default.
     pub claiming_allowed: bool,
     /// The fence: a pending claim received at or before this instant is void for ever.

@@ -212,4 +212,68 @@ pub enum OutboxKind {
     Unclaimed,
     /// A credential was replaced or the device deleted: its sessions must end.
     CredentialRevoked,
+    /// A maker's deed; the row names the device, or the application.
+    Maker(MakerEvent),
+}
+
+/// What a maker did, as the audit log and events call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MakerEvent {
+    /// An application was made.
+    ApplicationCreated,
+    /// An application was removed.
+    ApplicationDeleted,
+    /// An application's devices may be claimed from now on.
+    ClaimingAuthorized,
+    /// An application's devices may not be claimed any more; claims that were made stay.
+    ClaimingUnauthorized,
+    /// A device was made.
+    DeviceRegistered,
+    /// A device was removed.
+    DeviceDeleted,
+    /// A claim code was stored, or its window changed.
+    CodeSet,
+    /// A claim code was deleted.
+    CodeDeleted,
+    /// A claim code was read back. In the audit log only.
+    CodeRead,
+    /// The maker's word on one device changed.
+    ClaimingAllowedChanged,
+}
+
+impl MakerEvent {
+    /// All.
+    pub const ALL: [MakerEvent; 10] = [
+        Self::ApplicationCreated,
+        Self::ApplicationDeleted,
+        Self::ClaimingAuthorized,
+        Self::ClaimingUnauthorized,
+        Self::DeviceRegistered,
+        Self::DeviceDeleted,
+        Self::CodeSet,
+        Self::CodeDeleted,
+        Self::CodeRead,
+        Self::ClaimingAllowedChanged,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ApplicationCreated => "application.created",
+            Self::ApplicationDeleted => "application.deleted",
+            Self::ClaimingAuthorized => "application.claiming_authorized",
+            Self::ClaimingUnauthorized => "application.claiming_unauthorized",
+            Self::DeviceRegistered => "device.registered",
+            Self::DeviceDeleted => "device.deleted",
+            Self::CodeSet => "device.code_set",
+            Self::CodeDeleted => "device.code_deleted",
+            Self::CodeRead => "device.code_read",
+            Self::ClaimingAllowedChanged => "device.claiming_allowed_changed",
+        }
+    }
+
+    /// Whether it happened to an application and not to a device.
+    pub fn of_application(self) -> bool {
+        self.name().starts_with("application.")
+    }
 }

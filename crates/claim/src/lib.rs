@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod applications;
 pub mod confirmation;
 pub mod device;
 pub mod directory;

@@ -15,6 +15,8 @@ pub struct ClaimPolicy {
     /// Whether a device is claimable unless its maker says otherwise. When false, only devices with the attribute
     /// `claimingAllowed` = true are.
     pub allow_by_default: bool,
+    /// Whether a claim spends a stored claim code. An application may say otherwise.
+    pub invalidate_code_on_claim: bool,
     /// Lifetime of a claim whose message names none.
     #[serde(with = "humantime_serde")]
     pub lifetime_default: Duration,
@@ -30,6 +32,7 @@ impl Default for ClaimPolicy {
     fn default() -> Self {
         Self {
             allow_by_default: true,
+            invalidate_code_on_claim: true,
             lifetime_default: Duration::from_secs(600),
             lifetime_max: Duration::from_secs(24 * 3600),
             lifetime_max_without_secret: Duration::from_secs(120),
@@ -54,7 +57,7 @@ impl ClaimPolicy {
 
     /// Whether the maker lets this device be claimed at all.
     pub fn allows(&self, device: &Device) -> bool {
-        self.allow_by_default || device.claiming_allowed
+        device.authorized && (self.allow_by_default || device.claiming_allowed)
     }
 }
 

@@ -11,9 +11,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::device::{Device, DeviceId, DeviceName, TenantId};
+use crate::eui::Eui64;
 use crate::event::{AuditNote, Evidence, OutboxEvent};
 use crate::intake::SubmitOutcome;
 use crate::limits::{AttemptBudgets, Budget};
+use crate::listing::ListingId;
 use crate::origin::{Origin, Transport};
 use crate::owner::{CustomerId, UserId};
 use crate::policy::GatewayScope;
@@ -281,6 +283,17 @@ pub struct StoredCode {
     pub from: Option<Timestamp>,
     /// Valid until just before.
     pub until: Option<Timestamp>,
+    /// Whether it is a claim code without lower-case letters, which is opened in any letter case (ASCII).
+    pub any_case: bool,
+}
+
+/// Where a claim is to list the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimTarget {
+    /// An application of the new owner.
+    pub application: ListingId,
+    /// The device's id there; as at home when it is not named.
+    pub device: Option<ListingId>,
 }
 
 /// What makes the evidence of an ownership change newer than every earlier change.
@@ -319,6 +332,10 @@ pub struct AssignOwner<'a> {
     pub freshness: Freshness,
     /// Whether devices are claimable without `claimingAllowed`.
     pub allow_by_default: bool,
+    /// Whether a claim spends a stored code, where the device's home application does not say.
+    pub invalidate_code: bool,
+    /// Where to list the device; without it only the owner changes.
+    pub target: Option<&'a ClaimTarget>,
     /// Remembered in the same transaction with the answer `ConfirmOutcome::Claimed { .. }.to_remember()`, for a retry
     /// with the same `Idempotency-Key`.
     pub retry: Option<&'a RetryKey>,
@@ -353,6 +370,10 @@ pub enum Assignment {
     Stale,
     /// Nothing changed: the maker does not allow this device to be claimed.
     NotAllowed,
+    /// Nothing changed: the id is in use in the target application, or kept there for a device that was claimed away.
+    IdTaken,
+    /// Nothing changed: the owner has no such application.
+    NoTarget,
     /// Nothing changed: the device is gone.
     Gone,
 }
@@ -477,8 +498,17 @@ pub trait DeviceRegistry: Send + Sync {
     /// store can promise.
     fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>>;
 
+    /// The name of the tenant's device with this DevEUI; with a JoinEUI only if that is the device's too. Read from the store.
+    fn name_of(
+        &self,
+        tenant: TenantId,
+        dev_eui: Eui64,
+        join_eui: Option<Eui64>,
+    ) -> PortFuture<'_, Result<Option<DeviceName>, Unavailable>>;
+
     /// Makes a customer the owner by one conditional write: only if the device is unowned, allowed, and the evidence is
-    /// fresh. Audit and outbox rows are in its transaction; `claimingAllowed` and `claimingData` are removed by it.
+    /// fresh. Audit and outbox rows are in its transaction; `claimingAllowed` and `claimingData` are removed by it,
+    /// a claim code too if the claim spends it.
     ///
     /// Contract: of any number of concurrent calls at most one is `Assigned`, and that one is on disk when it returns.
     fn assign_owner<'a>(&'a self, request: AssignOwner<'a>) -> PortFuture<'a, Result<Assignment, WriteError>>;

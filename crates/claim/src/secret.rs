@@ -87,6 +87,12 @@ impl<'a> ClaimSecret<'a> {
         self.0.is_empty()
     }
 
+    /// The secret in upper case (ASCII), if it has lower-case letters.
+    pub fn to_upper(&self) -> Option<ClaimSecret<'static>> {
+        let lower = self.0.bytes().any(|byte| byte.is_ascii_lowercase());
+        lower.then(|| ClaimSecret(Cow::Owned(self.0.to_ascii_uppercase())))
+    }
+
     /// The digest of this secret for one device of one tenant.
     pub fn digest(&self, keyring: &Keyring, tenant: TenantId, device: DeviceId) -> SecretDigest {
         keyring.claim_digest(tenant, device, self.0.as_bytes())

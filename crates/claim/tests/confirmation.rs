@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claim::confirmation::{ConfirmOutcome, ConfirmRequest, RefusalCause, Shown, UnclaimOutcome};
+use claim::confirmation::{ConfirmOutcome, ConfirmRequest, DeviceRef, RefusalCause, Shown, UnclaimOutcome};
 use claim::event::Evidence;
 use claim::owner::Authority;
 use claim::policy::Disclosure;
 use claim::ports::{AttemptScope, ClaimCache, ClaimSource, PendingClaim, RetryKey};
-use claim::{Actor, ClaimSecret, CustomerId, DeviceId, Timestamp, UserId};
+use claim::{Actor, ClaimSecret, CustomerId, DeviceId, Eui64, Timestamp, UserId};
 use testkit::fakes::{AssignFault, Metered};
 use testkit::{World, at, origin};
 
@@ -40,7 +40,7 @@ async fn confirm_with(
     now: Timestamp,
 ) -> ConfirmOutcome {
     let secret = ClaimSecret::parse(secret).expect("a secret");
-    let request = ConfirmRequest { actor: *actor, name, secret: &secret, retry };
+    let request = ConfirmRequest { actor: *actor, device: DeviceRef::Name(name), target: None, secret: &secret, retry };
     world.confirmation().confirm(request, &origin(None), now).await
 }
 
@@ -213,12 +213,77 @@ async fn a_stored_code_is_evidence_in_its_window_and_after_a_claim_that_does_not
 }
 
 #[tokio::test]
+async fn lower_case_opens_an_upper_case_code_and_no_other_secret() {
+    let world = World::new();
+    let device = world.registry.add_device(world.tenant, "pump");
+    let who = owner(&world);
+    for (stored, shown) in [("ABCD", "abcd"), ("ABCD", "aBcD"), ("ABCD", "ABCD")] {
+        world.registry.set_upper_code(device, stored);
+        assert!(claimed(&confirm(&world, &who, "pump", shown, at(1)).await), "{shown}");
+        let again = confirm(&world, &who, "pump", shown, at(2)).await;
+        assert!(matches!(again, ConfirmOutcome::AlreadyYours { same_proof: true, .. }), "{again:?}");
+        unclaim(&world, &who, "pump", at(3)).await;
+    }
+    // A secret that its maker or the device chose is what it is.
+    world.registry.set_code(device, "ABCD", None, None);
+    assert_eq!(cause(&confirm(&world, &who, "pump", "abcd", at(4)).await), (RefusalCause::WrongSecret, false));
+    world.registry.set_code(device, "abcd", None, None);
+    assert_eq!(cause(&confirm(&world, &who, "pump", "ABCD", at(4)).await), (RefusalCause::WrongSecret, false));
+    let device = announced(&world, "other", "ABCD").await;
+    assert_eq!(cause(&confirm(&world, &who, "other", "abcd", at(4)).await), (RefusalCause::WrongSecret, false));
+    assert_eq!(world.registry.row(device).and_then(|row| row.owner), None);
+}
+
+#[tokio::test]
+async fn a_device_asked_for_by_its_eui_is_the_one_asked_for_by_name() {
+    let mut world = World::new();
+    world.budgets.per_account_and_device = 3;
+    let device = world.registry.add_device(world.tenant, "pump");
+    let dev_eui = Eui64::parse("0004A30B001C0530").expect("an EUI");
+    world.registry.set_eui(device, dev_eui);
+    world.registry.set_upper_code(device, "BEEF1234");
+    let who = owner(&world);
+    let by_eui = async |dev_eui, join_eui, code: &'static str| {
+        let secret = ClaimSecret::parse(code).expect("a secret");
+        let device = DeviceRef::Eui { dev_eui, join_eui };
+        let request = ConfirmRequest { actor: who, device, target: None, secret: &secret, retry: None };
+        world.confirmation().confirm(request, &origin(None), at(1)).await
+    };
+    let other = Eui64::from_bytes([9; 8]);
+    assert_eq!(cause(&by_eui(other, None, "BEEF1234").await), (RefusalCause::UnknownName, false));
+    assert_eq!(cause(&by_eui(dev_eui, Some(other), "BEEF1234").await), (RefusalCause::UnknownName, false));
+    // One budget, whichever door is tried.
+    assert_eq!(cause(&by_eui(dev_eui, None, "WRONG123").await), (RefusalCause::WrongSecret, false));
+    for guess in ["WRONG124", "WRONG125"] {
+        assert_eq!(cause(&confirm(&world, &who, "pump", guess, at(1)).await), (RefusalCause::WrongSecret, false));
+    }
+    assert!(matches!(by_eui(dev_eui, None, "BEEF1234").await, ConfirmOutcome::RateLimited { .. }));
+    let second = owner(&world);
+    let secret = ClaimSecret::parse("BEEF1234").expect("a secret");
+    let device = DeviceRef::Eui { dev_eui, join_eui: None };
+    let request = ConfirmRequest { actor: second, device, target: None, secret: &secret, retry: None };
+    assert!(claimed(&world.confirmation().confirm(request, &origin(None), at(1)).await));
+}
+
+#[tokio::test]
 async fn one_request_is_one_try_whichever_evidence_is_looked_at() {
     let world = World::new();
     let device = announced(&world, "pump", "s").await;
     world.registry.set_code(device, "code", None, None);
     confirm(&world, &owner(&world), "pump", "guess", at(1)).await;
     assert_eq!(world.ledger.charged(), 1);
+}
+
+#[tokio::test]
+async fn what_an_application_is_not_authorised_for_is_not_claimed_by_any_evidence() {
+    let world = World::new();
+    let device = announced(&world, "pump", "s").await;
+    world.registry.set_code(device, "code", None, None);
+    world.registry.change(device, |device| device.authorized = false);
+    for secret in ["s", "code"] {
+        let outcome = confirm(&world, &owner(&world), "pump", secret, at(1)).await;
+        assert_eq!(cause(&outcome), (RefusalCause::NotAllowed, true), "{secret}");
+    }
 }
 
 #[tokio::test]

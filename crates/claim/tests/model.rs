@@ -1,7 +1,7 @@
 //! The domain against a reference model: whatever is submitted, guessed, replayed, lost and repeated, the model knows who
 //! owns what and which evidence still works.
 
-use claim::confirmation::{ConfirmOutcome, ConfirmRequest, UnclaimOutcome};
+use claim::confirmation::{ConfirmOutcome, ConfirmRequest, DeviceRef, UnclaimOutcome};
 use claim::owner::Authority;
 use claim::ports::PendingClaim;
 use claim::{Actor, BodyFormat, ClaimSecret, CustomerId, DeviceCredential, DeviceId, Timestamp, Transport, UserId};
@@ -180,7 +180,13 @@ impl Play {
         let shown = text(secret);
         let shown = ClaimSecret::parse(shown.as_str()).expect("a secret");
         let name = format!("d{device}");
-        let request = ConfirmRequest { actor: self.owners[owner], name: &name, secret: &shown, retry: None };
+        let request = ConfirmRequest {
+            actor: self.owners[owner],
+            device: DeviceRef::Name(&name),
+            target: None,
+            secret: &shown,
+            retry: None,
+        };
         let before = self.world.cache.held(self.devices[device]);
         let outcome = self.world.confirmation().confirm(request, &origin(None), at(self.now)).await;
         let known = &self.model[device];

@@ -66,6 +66,8 @@ fn hand_on(feed: &StateFeed, event: &OutboxEvent) {
         OutboxKind::Claimed { claimed_at, .. } => ClaimState::Claimed { claimed_at },
         OutboxKind::Unclaimed => ClaimState::None,
         OutboxKind::CredentialRevoked => return feed.revoke(event.device),
+        // No device waits for it.
+        OutboxKind::Maker(_) => return,
     };
     feed.publish(&StateChange { device: event.device, name: Some(event.name.clone()), state });
 }

@@ -10,6 +10,7 @@ use claim::{Device, DeviceId, DeviceName, TenantId, Unavailable};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::directory::profiles;
+use crate::listings;
 use crate::lookup::Forget;
 use crate::rows;
 use crate::sqlite::{SqliteRegistry, device_by_id};
@@ -132,13 +133,25 @@ fn insert(
     profile: &[u8; 16],
     gateway: DeviceId,
     now: i64,
-) -> rusqlite::Result<DeviceId> {
+) -> Result<DeviceId, Fault> {
     let id = DeviceId::random();
+    let (application, listing) = listings::default_home(connection, tenant, name)?;
     connection
         .prepare_cached(
-            "INSERT INTO device (id, tenant, name, profile, gateway, created_at, created_by) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
+            "INSERT INTO device (id, tenant, name, profile, gateway, created_at, created_by, \
+             home_application, home_listing, application, listing) \
+             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?7, ?8)",
         )?
-        .execute(params![id.as_bytes(), tenant.as_bytes(), name.as_str(), profile, now, gateway.as_bytes()])?;
+        .execute(params![
+            id.as_bytes(),
+            tenant.as_bytes(),
+            name.as_str(),
+            profile,
+            now,
+            gateway.as_bytes(),
+            application,
+            listing
+        ])?;
     Ok(id)
 }
 

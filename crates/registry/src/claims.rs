@@ -5,7 +5,9 @@
 
 use claim::confirmation::ConfirmOutcome;
 use claim::event::Evidence;
-use claim::ports::{AssignOwner, Assignment, Freshness, Release, ReleaseOwner, Remembered, RetryKey, WriteError};
+use claim::ports::{
+    AssignOwner, Assignment, ClaimTarget, Freshness, Release, ReleaseOwner, Remembered, RetryKey, WriteError,
+};
 use claim::{CustomerId, DeviceId, TenantId, Timestamp, Unavailable, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -21,7 +23,7 @@ const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(24 * 3600
 const REMEMBERED_PER_ACCOUNT: i64 = 1_000;
 
 /// An ownership change, owned, so that it can travel to the writer's thread.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Assign {
     tenant: TenantId,
     device: DeviceId,
@@ -30,6 +32,8 @@ struct Assign {
     proof: [u8; 32],
     freshness: Freshness,
     allow_by_default: bool,
+    invalidate_code: bool,
+    target: Option<ClaimTarget>,
     retry: Option<RetryKey>,
     now: Timestamp,
     request_id: u64,
@@ -45,14 +49,17 @@ impl SqliteRegistry {
             proof: *request.proof.as_bytes(),
             freshness: request.freshness,
             allow_by_default: request.allow_by_default,
+            invalidate_code: request.invalidate_code,
+            target: request.target.cloned(),
             retry: request.retry.copied(),
             now: request.now,
             request_id: request.origin.request_id,
         };
+        let settled = assign.clone();
         match self.write(move |connection, after| apply(connection, after, &assign)).await {
             Ok(assignment) => Ok(assignment),
             Err(NotWritten::Refused(_) | NotWritten::Unavailable) => Err(WriteError::Unavailable),
-            Err(NotWritten::Unknown) => self.settle_assign(assign).await,
+            Err(NotWritten::Unknown) => self.settle_assign(settled).await,
         }
     }
 
@@ -96,6 +103,7 @@ impl SqliteRegistry {
                 .prepare_cached(
                     "UPDATE device SET owner = NULL, proof_digest = NULL, claimed_at = NULL, generation = generation + 1, \
                      version = version + 1, claim_reset_at = ?3, \
+                     application = home_application, listing = home_listing, \
                      claiming_allowed = CASE WHEN ?4 THEN 1 ELSE claiming_allowed END, \
                      claiming_allowed_at = CASE WHEN ?4 THEN ?5 ELSE claiming_allowed_at END \
                      WHERE id = ?1 AND tenant = ?2 AND owner = ?6 RETURNING generation",
@@ -148,16 +156,29 @@ fn apply(connection: &Connection, after: &mut After, assign: &Assign) -> Result<
         Freshness::ReceivedAt(at) => (Some(at.as_millis()), None),
         Freshness::Generation(generation) => (None, Some(generation)),
     };
+    let target = match &assign.target {
+        None => None,
+        Some(target) => match target_place(connection, assign, target)? {
+            Ok(place) => Some(place),
+            Err(refused) => return Ok(unless_owned(connection, assign, refused)?),
+        },
+    };
+    let (application, listing) = target.unzip();
     let won: Option<(i64, String)> = connection
         .prepare_cached(
             "UPDATE device SET owner = ?3, proof_digest = ?4, claimed_at = ?5, generation = generation + 1, \
              version = version + 1, \
              claim_reset_at = max(?5, coalesce(?6, ?5), coalesce(claim_reset_at, ?5)), \
              claiming_allowed = NULL, claiming_allowed_at = NULL, \
-             code_digest = NULL, code_until = NULL, code_set_at = NULL \
+             application = coalesce(?9, application), listing = coalesce(?10, listing), \
+             code_digest = CASE WHEN ?11 THEN code_digest END, code_set_at = CASE WHEN ?11 THEN code_set_at END, \
+             code_from = CASE WHEN ?11 THEN code_from END, code_until = CASE WHEN ?11 THEN code_until END, \
+             code_any_case = CASE WHEN ?11 THEN code_any_case END, \
+             code_sealed = CASE WHEN ?11 THEN code_sealed END \
              WHERE id = ?1 AND tenant = ?2 AND owner IS NULL AND (?7 OR claiming_allowed = 1) \
              AND (?6 IS NULL OR claim_reset_at IS NULL OR claim_reset_at < ?6) \
              AND (?8 IS NULL OR generation = ?8) \
+             AND EXISTS (SELECT 1 FROM application h WHERE h.id = home_application AND h.claiming_authorized) \
              AND EXISTS (SELECT 1 FROM customer WHERE customer.id = ?3 AND customer.tenant = ?2) \
              RETURNING generation, name",
         )?
@@ -170,23 +191,16 @@ fn apply(connection: &Connection, after: &mut After, assign: &Assign) -> Result<
                 assign.now.as_millis(),
                 received,
                 assign.allow_by_default,
-                generation
+                generation,
+                application,
+                listing,
+                keeps_code(connection, assign)?
             ],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
     let Some((generation, name)) = won else {
-        let Some(row) = standing(connection, assign.tenant, assign.device)? else { return Ok(Assignment::Gone) };
-        return Ok(match row.owner {
-            Some(owner) => Assignment::Owned {
-                owner,
-                proof: row.proof.map(claim::SecretDigest::from_bytes),
-                claimed_at: row.claimed_at.unwrap_or(assign.now),
-                generation: row.generation,
-            },
-            None if !assign.allow_by_default && !row.allowed => Assignment::NotAllowed,
-            None => Assignment::Stale,
-        });
+        return Ok(unless_owned(connection, assign, Assignment::Stale)?);
     };
     let evidence = assign.freshness.evidence();
     let audit = Audit {
@@ -212,6 +226,64 @@ fn apply(connection: &Connection, after: &mut After, assign: &Assign) -> Result<
     Ok(Assignment::Assigned { claimed_at: assign.now, generation })
 }
 
+/// Why nothing was written: an owner says more than `refused`, and so does a maker's no.
+fn unless_owned(connection: &Connection, assign: &Assign, refused: Assignment) -> rusqlite::Result<Assignment> {
+    let Some(row) = standing(connection, assign.tenant, assign.device)? else { return Ok(Assignment::Gone) };
+    Ok(match row.owner {
+        Some(owner) => Assignment::Owned {
+            owner,
+            proof: row.proof.map(claim::SecretDigest::from_bytes),
+            claimed_at: row.claimed_at.unwrap_or(assign.now),
+            generation: row.generation,
+        },
+        None if !row.authorized || (!assign.allow_by_default && !row.allowed) => Assignment::NotAllowed,
+        None => refused,
+    })
+}
+
+/// The application and id a claim lists the device under.
+fn target_place(
+    connection: &Connection,
+    assign: &Assign,
+    target: &ClaimTarget,
+) -> rusqlite::Result<Result<([u8; 16], String), Assignment>> {
+    let application: Option<[u8; 16]> = connection
+        .prepare_cached("SELECT id FROM application WHERE tenant = ?1 AND listing = ?2 AND customer = ?3")?
+        .query_row(params![assign.tenant.as_bytes(), target.application.as_str(), assign.owner.as_bytes()], |row| {
+            rows::bytes(row, 0)
+        })
+        .optional()?;
+    let Some(application) = application else { return Ok(Err(Assignment::NoTarget)) };
+    let listing = match &target.device {
+        Some(device) => Some(device.as_str().to_owned()),
+        None => connection
+            .prepare_cached("SELECT home_listing FROM device WHERE id = ?1")?
+            .query_row([assign.device.as_bytes()], |row| row.get(0))
+            .optional()?,
+    };
+    let Some(listing) = listing else { return Ok(Err(Assignment::Gone)) };
+    // Also the home of a device that is listed elsewhere now: it comes back there.
+    let taken: bool = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM device WHERE application = ?1 AND listing = ?2 AND id <> ?3) \
+             OR EXISTS (SELECT 1 FROM device WHERE home_application = ?1 AND home_listing = ?2 AND id <> ?3)",
+        )?
+        .query_row(params![application, listing, assign.device.as_bytes()], |row| row.get(0))?;
+    Ok(if taken { Err(Assignment::IdTaken) } else { Ok((application, listing)) })
+}
+
+/// Whether the claim leaves a claim code stored, asleep until the device is given back. `claimingData` never stays.
+fn keeps_code(connection: &Connection, assign: &Assign) -> rusqlite::Result<bool> {
+    let keeps = connection
+        .prepare_cached(
+            "SELECT d.code_any_case IS NOT NULL AND NOT coalesce(h.invalidate_code_on_claim, ?2) \
+             FROM device d JOIN application h ON h.id = d.home_application WHERE d.id = ?1",
+        )?
+        .query_row(params![assign.device.as_bytes(), assign.invalidate_code], |row| row.get(0))
+        .optional()?;
+    Ok(keeps.unwrap_or(false))
+}
+
 /// A device's ownership, read inside the writer.
 pub(crate) struct Standing {
     pub(crate) name: String,
@@ -221,6 +293,7 @@ pub(crate) struct Standing {
     pub(crate) generation: i64,
     pub(crate) fence: Option<Timestamp>,
     allowed: bool,
+    authorized: bool,
 }
 
 pub(crate) fn standing(
@@ -237,12 +310,14 @@ pub(crate) fn standing(
             generation: row.get(4)?,
             fence: rows::optional_instant(row, 5)?,
             allowed: row.get::<_, Option<bool>>(6)?.unwrap_or(false),
+            authorized: row.get(7)?,
         })
     };
     connection
         .prepare_cached(
-            "SELECT name, owner, proof_digest, claimed_at, generation, claim_reset_at, claiming_allowed FROM device \
-             WHERE id = ?1 AND tenant = ?2",
+            "SELECT d.name, d.owner, d.proof_digest, d.claimed_at, d.generation, d.claim_reset_at, d.claiming_allowed, \
+             h.claiming_authorized FROM device d JOIN application h ON h.id = d.home_application \
+             WHERE d.id = ?1 AND d.tenant = ?2",
         )?
         .query_row(params![device.as_bytes(), tenant.as_bytes()], read)
         .optional()

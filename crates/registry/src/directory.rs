@@ -1,9 +1,9 @@
 //! Makers' and operators' work, by kind of thing: every statement names the tenant.
 
 mod accounts;
-mod credentials;
-mod customers;
-mod devices;
+pub(crate) mod credentials;
+pub(crate) mod customers;
+pub(crate) mod devices;
 mod log;
 pub(crate) mod profiles;
 mod sessions;
@@ -40,7 +40,7 @@ fn unavailable(_: Unavailable) -> DirectoryError {
 }
 
 /// A broken UNIQUE is somebody's name that is taken; anything else is the database's trouble.
-fn taken(what: &'static str) -> impl Fn(Error) -> Fault {
+pub(crate) fn taken(what: &'static str) -> impl Fn(Error) -> Fault {
     move |error| match &error {
         Error::SqliteFailure(code, _) if code.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE => {
             Fault::Refused(DirectoryError::Taken(what))
@@ -50,20 +50,20 @@ fn taken(what: &'static str) -> impl Fn(Error) -> Fault {
 }
 
 /// A broken foreign key: what was named is gone, or what should go is in use.
-fn broken_reference(refusal: DirectoryError) -> impl Fn(Error) -> Fault {
+pub(crate) fn broken_reference(refusal: DirectoryError) -> impl Fn(Error) -> Fault {
     move |error| match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation) => Fault::Refused(refusal.clone()),
         _ => Fault::Database(error),
     }
 }
 
-fn found<T>(value: Option<T>, what: &'static str) -> Result<T, DirectoryError> {
+pub(crate) fn found<T>(value: Option<T>, what: &'static str) -> Result<T, DirectoryError> {
     value.ok_or(DirectoryError::NotFound(what))
 }
 
 /// One page of `FROM … WHERE …`, ordered by `order`, with the number of rows in all. `text` is matched anywhere in
 /// `order`, in any letter case; LIKE's wildcards in it are taken literally.
-fn page<T>(
+pub(crate) fn page<T>(
     connection: &Connection,
     select: &str,
     from: &str,
@@ -96,7 +96,7 @@ fn page<T>(
 
 impl SqliteRegistry {
     /// A read, as a directory's answer.
-    fn look<T: Send + 'static>(
+    pub(crate) fn look<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T, DirectoryError>> + Send {
@@ -105,7 +105,7 @@ impl SqliteRegistry {
     }
 
     /// A read of one thing that must be there.
-    fn look_for<T: Send + 'static>(
+    pub(crate) fn look_for<T: Send + 'static>(
         &self,
         what: &'static str,
         read: impl FnOnce(&Connection) -> rusqlite::Result<Option<T>> + Send + 'static,
@@ -115,7 +115,7 @@ impl SqliteRegistry {
     }
 
     /// A change, as a directory's answer.
-    fn change<'a, T: Send + 'static>(
+    pub(crate) fn change<'a, T: Send + 'static>(
         &'a self,
         change: impl FnOnce(&Connection, &mut After) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<'a, T> {

@@ -1,6 +1,6 @@
 //! The outbox: rows written in the transaction of their change, read in order by whoever hands events on.
 
-use claim::event::{OutboxEvent, OutboxKind};
+use claim::event::{MakerEvent, OutboxEvent, OutboxKind};
 use claim::ports::Outbox;
 use claim::{CustomerId, DeviceId, PortFuture, TenantId, Timestamp, Unavailable};
 use rusqlite::{Connection, Row, params};
@@ -45,13 +45,33 @@ pub(crate) fn insert(
     Ok(())
 }
 
+/// A maker's deed; reading a code is nobody else's business.
+pub(crate) fn insert_maker(
+    connection: &Connection,
+    tenant: TenantId,
+    subject: &[u8; 16],
+    name: &str,
+    event: MakerEvent,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    if event != MakerEvent::CodeRead {
+        connection
+            .prepare_cached("INSERT INTO outbox (at, tenant, device, name, kind) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![now.as_millis(), tenant.as_bytes(), subject, name, event.name()])?;
+    }
+    Ok(())
+}
+
 fn event(row: &Row<'_>) -> rusqlite::Result<OutboxEvent> {
     let kind = match (row.get_ref(5)?.as_str()?, rows::optional_bytes(row, 6)?, rows::optional_instant(row, 7)?) {
         ("claimed", Some(owner), Some(claimed_at)) => {
             OutboxKind::Claimed { owner: CustomerId::from_bytes(owner), claimed_at }
         }
         ("credential_revoked", ..) => OutboxKind::CredentialRevoked,
-        _ => OutboxKind::Unclaimed,
+        (name, ..) => match MakerEvent::ALL.into_iter().find(|event| event.name() == name) {
+            Some(event) => OutboxKind::Maker(event),
+            None => OutboxKind::Unclaimed,
+        },
     };
     Ok(OutboxEvent {
         seq: row.get(0)?,

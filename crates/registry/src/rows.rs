@@ -53,12 +53,13 @@ pub(crate) fn format(row: &Row<'_>, column: usize) -> Result<PayloadFormat> {
     }
 }
 
-/// The columns [`device`] reads, from `device d JOIN profile p`.
+/// The columns [`device`] reads, from [`DEVICE_FROM`].
 pub(crate) const DEVICE: &str = "d.id, d.tenant, d.name, d.gateway, p.mqtt_format, p.coap_format, d.owner, d.claimed_at, \
-     d.claiming_allowed, d.claim_reset_at, d.generation";
+     d.claiming_allowed, d.claim_reset_at, d.generation, h.claiming_authorized";
 /// How many columns [`DEVICE`] has.
-pub(crate) const DEVICE_COLUMNS: usize = 11;
-pub(crate) const DEVICE_FROM: &str = "device d JOIN profile p ON p.id = d.profile";
+pub(crate) const DEVICE_COLUMNS: usize = 12;
+pub(crate) const DEVICE_FROM: &str =
+    "device d JOIN profile p ON p.id = d.profile JOIN application h ON h.id = d.home_application";
 
 pub(crate) fn device(row: &Row<'_>) -> Result<Device> {
     Ok(Device {
@@ -73,6 +74,7 @@ pub(crate) fn device(row: &Row<'_>) -> Result<Device> {
         claiming_allowed: row.get::<_, Option<bool>>(8)?.unwrap_or(false),
         claim_reset_at: optional_instant(row, 9)?,
         generation: row.get(10)?,
+        authorized: row.get(11)?,
     })
 }
 

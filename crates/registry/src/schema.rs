@@ -4,7 +4,8 @@
 use rusqlite::Connection;
 
 /// Every migration, oldest first; the position is the version.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_applications.sql")];
 
 /// Why a database cannot be used.
 #[derive(Debug)]
@@ -50,7 +51,39 @@ mod tests {
         migrate(&mut connection).unwrap();
         migrate(&mut connection).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(migrate(&mut connection), Err(SchemaError::Newer { found: 99, known: 1 })));
+        assert!(matches!(migrate(&mut connection), Err(SchemaError::Newer { found: 99, known: 2 })));
+    }
+
+    #[test]
+    fn devices_of_the_first_schema_are_at_home_in_the_default_application() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO tenant (id, title, created_at) VALUES (x'01', 'a', 1), (x'02', 'b', 1);
+                 INSERT INTO profile (id, tenant, name, transport_type, mqtt_format, coap_format, created_at, is_default)
+                 VALUES (x'11', x'01', 'default', 'DEFAULT', 0, 0, 1, 1);
+                 INSERT INTO device (id, tenant, name, profile, gateway, created_at)
+                 VALUES (x'0a1b', x'01', 'pump', x'11', 0, 1), (x'0a1c', x'01', 'Pump', x'11', 0, 1);",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        let mut statement = connection
+            .prepare(
+                "SELECT a.listing, d.listing, d.home_listing, a.tenant FROM device d JOIN application a \
+                 ON a.id = d.home_application AND a.id = d.application ORDER BY d.id",
+            )
+            .unwrap();
+        let rows: Vec<(String, String, String, Vec<u8>)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let row = |id: &str| ("default".to_owned(), id.to_owned(), id.to_owned(), vec![1]);
+        assert_eq!(rows, [row("d-0a1b"), row("d-0a1c")]);
+        let applications: i64 = connection.query_row("SELECT count(*) FROM application", [], |row| row.get(0)).unwrap();
+        assert_eq!(applications, 2, "one a tenant");
     }
 
     #[test]

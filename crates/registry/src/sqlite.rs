@@ -13,7 +13,7 @@ use claim::ports::{
     ResolveChildren, RetryKey, StoredCode, WriteError,
 };
 use claim::secret::CredentialDigest;
-use claim::{Device, DeviceId, DeviceName, Keyring, PortFuture, TenantId, Timestamp, Unavailable};
+use claim::{Device, DeviceId, DeviceName, Eui64, Keyring, PortFuture, TenantId, Timestamp, Unavailable};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
@@ -162,9 +162,9 @@ impl SqliteRegistry {
             .readers
             .read(move |connection| {
                 let sql = format!(
-                    "SELECT {}, c.password_digest FROM credential c JOIN device d ON d.id = c.device \
-                     JOIN profile p ON p.id = d.profile WHERE c.digest = ?1",
-                    rows::DEVICE
+                    "SELECT {}, c.password_digest FROM {} JOIN credential c ON c.device = d.id WHERE c.digest = ?1",
+                    rows::DEVICE,
+                    rows::DEVICE_FROM
                 );
                 connection
                     .prepare_cached(&sql)?
@@ -209,19 +209,22 @@ impl SqliteRegistry {
         self.readers
             .read(move |connection| {
                 let sql = format!(
-                    "SELECT {}, d.proof_digest, d.code_digest, d.code_until FROM {} WHERE d.tenant = ?1 AND d.name = ?2",
+                    "SELECT {}, d.proof_digest, d.code_digest, d.code_from, d.code_until, d.code_any_case FROM {} \
+                     WHERE d.tenant = ?1 AND d.name = ?2",
                     rows::DEVICE,
                     rows::DEVICE_FROM
                 );
                 connection
                     .prepare_cached(&sql)?
                     .query_row(params![tenant.as_bytes(), name.as_str()], |row| {
-                        let until = rows::optional_instant(row, rows::DEVICE_COLUMNS + 2)?;
                         let code = rows::digest(row, rows::DEVICE_COLUMNS + 1)?;
+                        let from = rows::optional_instant(row, rows::DEVICE_COLUMNS + 2)?;
+                        let until = rows::optional_instant(row, rows::DEVICE_COLUMNS + 3)?;
+                        let any_case = row.get::<_, Option<bool>>(rows::DEVICE_COLUMNS + 4)?.unwrap_or(false);
                         Ok(ClaimSubject {
                             device: rows::device(row)?,
                             proof: rows::digest(row, rows::DEVICE_COLUMNS)?,
-                            stored_code: code.map(|digest| StoredCode { digest, from: None, until }),
+                            stored_code: code.map(|digest| StoredCode { digest, from, until, any_case }),
                         })
                     })
                     .optional()
@@ -275,6 +278,23 @@ impl DeviceRegistry for SqliteRegistry {
 
     fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>> {
         PortFuture::later(self.load_subject(tenant, name.clone()))
+    }
+
+    fn name_of(
+        &self,
+        tenant: TenantId,
+        dev_eui: Eui64,
+        join_eui: Option<Eui64>,
+    ) -> PortFuture<'_, Result<Option<DeviceName>, Unavailable>> {
+        PortFuture::later(self.readers.read(move |connection| {
+            let join_eui = join_eui.as_ref().map(|eui| eui.as_bytes().as_slice());
+            connection
+                .prepare_cached(
+                    "SELECT name FROM device WHERE dev_eui = ?1 AND tenant = ?2 AND (?3 IS NULL OR join_eui = ?3)",
+                )?
+                .query_row(params![dev_eui.as_bytes(), tenant.as_bytes(), join_eui], |row| rows::name(row, 0))
+                .optional()
+        }))
     }
 
     fn assign_owner<'a>(&'a self, request: AssignOwner<'a>) -> PortFuture<'a, Result<Assignment, WriteError>> {

@@ -10,7 +10,7 @@ use claim::ports::{DeviceRegistry, Outbox, PortFuture};
 use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId, Timestamp, UserId};
 use registry::{Config, SqliteRegistry};
 use testkit::registry_battery::{self, Stage};
-use testkit::{FakeRegistry, at, directory_battery, keyring, outbox_battery};
+use testkit::{FakeRegistry, applications_battery, at, directory_battery, keyring, outbox_battery};
 
 struct Sqlite {
     folder: tempfile::TempDir,
@@ -120,14 +120,26 @@ async fn sqlite_keeps_the_contract() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_keeps_the_contract_of_the_directory() {
-    // The folders live as long as the registries over them.
-    let folders = std::sync::Mutex::new(Vec::new());
-    directory_battery::all(|| {
+    let installs = Installs::default();
+    directory_battery::all(|| installs.next()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_applications() {
+    let installs = Installs::default();
+    applications_battery::all(&keyring(), || installs.next()).await;
+}
+
+/// Empty registries; their folders live as long as this.
+#[derive(Default)]
+struct Installs(std::sync::Mutex<Vec<tempfile::TempDir>>);
+
+impl Installs {
+    fn next(&self) -> Arc<SqliteRegistry> {
         let Sqlite { folder, registry } = Sqlite::open();
-        folders.lock().expect("one thread").push(folder);
+        self.0.lock().expect("one thread").push(folder);
         registry
-    })
-    .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,6 +65,8 @@ impl Try {
             proof: SecretDigest::from_bytes(SECRET),
             freshness: self.freshness,
             allow_by_default: self.allow_by_default,
+            invalidate_code: true,
+            target: None,
             retry: self.retry.as_ref(),
             now: self.now,
             origin: &self.origin,

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, extract};
-use claim::confirmation::ConfirmRequest;
+use claim::confirmation::{ConfirmRequest, DeviceRef};
 use claim::message;
 use claim::ports::RetryKey;
 use claim::{ClaimState, Timestamp};
@@ -77,7 +77,13 @@ async fn confirm(
     let secret = message::owner_secret(&body).map_err(|fault| Fault::bad_request(fault.text()))?;
     let retry = retry_key(api, caller, name, &body, &head.headers)?;
     let outcome = {
-        let request = ConfirmRequest { actor: caller.actor(), name, secret: &secret, retry };
+        let request = ConfirmRequest {
+            actor: caller.actor(),
+            device: DeviceRef::Name(name),
+            target: None,
+            secret: &secret,
+            retry,
+        };
         api.inner.parts.confirmation.confirm(request, &api.origin(&head.extensions), api.now()).await
     };
     match reply::confirmed(&outcome, api.config().disclosure) {

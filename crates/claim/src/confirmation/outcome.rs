@@ -88,6 +88,10 @@ pub enum RefusalCause {
     NotAllowed,
     /// Somebody else's.
     Owned,
+    /// The right secret, but the id is in use in the target application.
+    IdTaken,
+    /// The right secret, but the owner has no such target application.
+    NoTarget,
 }
 
 impl RefusalCause {
@@ -102,6 +106,8 @@ impl RefusalCause {
             Self::CodeEnded => "code_ended",
             Self::NotAllowed => "not_allowed",
             Self::Owned => "owned",
+            Self::IdTaken => "id_taken",
+            Self::NoTarget => "no_target",
         }
     }
 }
@@ -129,6 +135,8 @@ impl Refusal {
                 RefusalCause::CodeEnded => Shown::Because("code_ended"),
                 RefusalCause::Owned => Shown::Owned,
                 RefusalCause::NotAllowed => Shown::Because("frozen"),
+                RefusalCause::IdTaken => Shown::Because("id_taken"),
+                RefusalCause::NoTarget => Shown::Because("no_target"),
                 RefusalCause::UnknownName | RefusalCause::NoEvidence | RefusalCause::WrongSecret => Shown::Refused,
             };
         }

@@ -23,13 +23,13 @@ use crate::writer::{After, Fault};
 const READABLE: Duration = Duration::from_secs(24 * 3600);
 
 /// The keys credentials are kept under.
-pub(super) struct Vault {
-    keyring: Arc<Keyring>,
-    sealer: Arc<Sealer>,
+pub(crate) struct Vault {
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) sealer: Arc<Sealer>,
 }
 
 impl SqliteRegistry {
-    pub(super) fn vault(&self) -> Vault {
+    pub(crate) fn vault(&self) -> Vault {
         Vault { keyring: Arc::clone(&self.keyring), sealer: Arc::clone(&self.sealer) }
     }
 }
@@ -149,7 +149,7 @@ pub(super) fn take(
 
 /// Gives a new device its credential: the one it came with, or a random access token, which is shown in this answer and
 /// once more by the first read within a day (stock clients make the device first and ask for the token after).
-pub(super) fn create(
+pub(crate) fn create(
     connection: &Connection,
     after: &mut After,
     vault: &Vault,

@@ -54,7 +54,7 @@ pub(super) fn update(
     Ok(found(one(connection, tenant, id)?, "customer")?)
 }
 
-pub(super) fn one(connection: &Connection, tenant: TenantId, id: CustomerId) -> rusqlite::Result<Option<Customer>> {
+pub(crate) fn one(connection: &Connection, tenant: TenantId, id: CustomerId) -> rusqlite::Result<Option<Customer>> {
     let sql = format!("SELECT {COLUMNS} FROM customer WHERE id = ?1 AND tenant = ?2");
     connection.prepare_cached(&sql)?.query_row(params![id.as_bytes(), tenant.as_bytes()], read).optional()
 }

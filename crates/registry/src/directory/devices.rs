@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::credentials::{self, Vault};
 use super::{customers, found, page, profiles, taken};
 use crate::claims::{Audit, standing};
+use crate::listings;
 use crate::lookup::Forget;
 use crate::outbox;
 use crate::rows;
@@ -82,10 +83,12 @@ pub(super) fn save(
     };
     let Some(id) = draft.id else {
         let id = DeviceId::random();
+        let home = listings::default_home(connection, tenant, &draft.name)?;
         connection
             .prepare_cached(
-                "INSERT INTO device (id, tenant, name, profile, label, gateway, additional_info, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO device (id, tenant, name, profile, label, gateway, additional_info, created_at, \
+                 home_application, home_listing, application, listing) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?9, ?10)",
             )?
             .execute(params![
                 id.as_bytes(),
@@ -95,7 +98,9 @@ pub(super) fn save(
                 draft.label,
                 draft.gateway,
                 draft.additional_info,
-                now.as_millis()
+                now.as_millis(),
+                home.0,
+                home.1
             ])
             .map_err(taken("name"))?;
         let credential = credentials::create(connection, after, vault, (tenant, id), draft.credential.as_ref(), now)?;
@@ -132,7 +137,7 @@ pub(super) fn save(
     Ok((found(one(connection, tenant, id)?, "device")?, credential))
 }
 
-pub(super) fn delete(
+pub(crate) fn delete(
     connection: &Connection,
     after: &mut After,
     tenant: TenantId,
@@ -175,7 +180,8 @@ pub(super) fn assign_by_admin(
                     "UPDATE device SET owner = ?3, proof_digest = NULL, claimed_at = ?4, generation = generation + 1, \
                      version = version + 1, claim_reset_at = max(?4, coalesce(claim_reset_at, ?4)), \
                      claiming_allowed = NULL, claiming_allowed_at = NULL, \
-                     code_digest = NULL, code_until = NULL, code_set_at = NULL \
+                     code_digest = NULL, code_from = NULL, code_until = NULL, code_set_at = NULL, \
+                     code_any_case = NULL, code_sealed = NULL \
                      WHERE id = ?1 AND tenant = ?2 AND owner IS NULL",
                 )?
                 .execute(params![device.as_bytes(), tenant.as_bytes(), customer.as_bytes(), now.as_millis()])?;

@@ -16,7 +16,8 @@ pub(super) fn read(
 ) -> rusqlite::Result<Option<ClaimSettings>> {
     connection
         .prepare_cached(
-            "SELECT claiming_allowed, claiming_allowed_at, code_until, code_set_at FROM device WHERE id = ?1 AND tenant = ?2",
+            "SELECT claiming_allowed, claiming_allowed_at, code_until, \
+             CASE WHEN code_any_case IS NULL THEN code_set_at END FROM device WHERE id = ?1 AND tenant = ?2",
         )?
         .query_row(params![device.as_bytes(), tenant.as_bytes()], |row| {
             Ok(ClaimSettings {
@@ -48,7 +49,8 @@ pub(super) fn change(
         let (digest, until) = code.map(|(digest, until)| (*digest.as_bytes(), until.as_millis())).unzip();
         connection
             .prepare_cached(
-                "UPDATE device SET code_digest = ?3, code_until = ?4, code_set_at = ?5, generation = generation + 1, \
+                "UPDATE device SET code_digest = ?3, code_until = ?4, code_set_at = ?5, code_from = NULL, \
+                 code_any_case = NULL, code_sealed = NULL, generation = generation + 1, \
                  version = version + 1 WHERE id = ?1 AND tenant = ?2",
             )?
             .execute(params![key[0], key[1], digest, until, code.map(|_| now.as_millis())])?;

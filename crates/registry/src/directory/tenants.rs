@@ -5,6 +5,7 @@ use claim::{TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{page, profiles, taken};
+use crate::listings;
 use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
@@ -27,6 +28,7 @@ pub(super) fn create(connection: &Connection, title: String, now: Timestamp) -> 
         .execute(params![id.as_bytes(), title, now.as_millis()])
         .map_err(taken("title"))?;
     profiles::create_default(connection, id, now)?;
+    listings::create_default(connection, id, now)?;
     Ok(Tenant { id, title, created_at: now, version: 1 })
 }
 

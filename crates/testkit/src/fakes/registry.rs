@@ -12,7 +12,7 @@ use claim::ports::{
     ReleaseOwner, Remembered, ResolveChildren, RetryKey, StoredCode, Unavailable, WriteError,
 };
 use claim::secret::CredentialDigest;
-use claim::{ClaimSecret, CustomerId, DeviceId, DeviceName, Keyring, SecretDigest, TenantId, Timestamp, UserId};
+use claim::{ClaimSecret, CustomerId, DeviceId, DeviceName, Eui64, Keyring, SecretDigest, TenantId, Timestamp, UserId};
 
 use super::lock;
 
@@ -46,6 +46,7 @@ struct State {
     answers: HashMap<(UserId, [u8; 32]), Remembered>,
     notes: Vec<AuditNote>,
     wins: Vec<(DeviceId, CustomerId)>,
+    euis: HashMap<Eui64, DeviceId>,
     unavailable: bool,
     fault: Option<AssignFault>,
 }
@@ -78,6 +79,7 @@ impl FakeRegistry {
             coap_format: PayloadFormat::Json,
             owner: None,
             claimed_at: None,
+            authorized: true,
             claiming_allowed: false,
             claim_reset_at: None,
             generation: 0,
@@ -168,9 +170,22 @@ impl FakeRegistry {
         let mut state = lock(&self.state);
         if let Some(entry) = state.devices.get_mut(&device) {
             let digest = secret.digest(&self.keyring, entry.device.tenant, device);
-            entry.code = Some(StoredCode { digest, from, until });
+            entry.code = Some(StoredCode { digest, from, until, any_case: false });
             entry.device.generation += 1;
         }
+    }
+
+    /// Stores a claim code without lower-case letters.
+    pub fn set_upper_code(&self, device: DeviceId, code: &str) {
+        self.set_code(device, code, None, None);
+        if let Some(entry) = lock(&self.state).devices.get_mut(&device) {
+            entry.code = entry.code.map(|code| StoredCode { any_case: true, ..code });
+        }
+    }
+
+    /// Gives a device a DevEUI.
+    pub fn set_eui(&self, device: DeviceId, dev_eui: Eui64) {
+        lock(&self.state).euis.insert(dev_eui, device);
     }
 
     /// Removes a stored code; moves the generation.
@@ -331,6 +346,7 @@ impl State {
             coap_format: PayloadFormat::Json,
             owner: None,
             claimed_at: None,
+            authorized: true,
             claiming_allowed: false,
             claim_reset_at: None,
             generation: 0,
@@ -365,6 +381,19 @@ impl DeviceRegistry for FakeRegistry {
         PortFuture::ready(self.answer(|state| {
             let entry = &state.devices[state.names.get(&(tenant, name.clone()))?];
             Some(ClaimSubject { device: entry.device.clone(), proof: entry.proof, stored_code: entry.code })
+        }))
+    }
+
+    /// Devices have no JoinEUI here.
+    fn name_of(
+        &self,
+        tenant: TenantId,
+        dev_eui: Eui64,
+        join_eui: Option<Eui64>,
+    ) -> PortFuture<'_, Result<Option<DeviceName>, Unavailable>> {
+        PortFuture::ready(self.answer(|state| {
+            let device = &state.devices[state.euis.get(&dev_eui)?].device;
+            (device.tenant == tenant && join_eui.is_none()).then(|| device.name.clone())
         }))
     }
 

@@ -1,0 +1,179 @@
+//! Applications and the devices listed in them. Every change writes its audit row and its event in its transaction.
+
+mod applications;
+mod codes;
+mod devices;
+
+use claim::applications::{
+    Application, ApplicationChange, ApplicationDraft, Applications, By, CodeChange, ListedDevice, NewDevice, Place,
+};
+use claim::directory::{Answer, Page, PageRequest};
+use claim::event::MakerEvent;
+use claim::{CustomerId, DeviceName, ListingId, PortFuture, Secret, TenantId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::outbox;
+use crate::rows;
+use crate::sqlite::SqliteRegistry;
+use crate::writer::{After, Fault};
+
+pub(crate) use applications::create_default;
+
+/// Where a device that was made without an application is at home: in `default`, under an id made from its name.
+pub(crate) fn default_home(
+    connection: &Connection,
+    tenant: TenantId,
+    name: &DeviceName,
+) -> Result<([u8; 16], String), Fault> {
+    /// Tries with small numbers before a random one, so that names which all make the same id cost the same.
+    const COUNTED: u32 = 9;
+    let application = connection
+        .prepare_cached("SELECT id FROM application WHERE tenant = ?1 AND listing = 'default'")?
+        .query_row([tenant.as_bytes()], |row| rows::bytes(row, 0))?;
+    let mut suffix = 0;
+    loop {
+        let listing = ListingId::from_name(name.as_str(), suffix);
+        if !devices::taken(connection, application, &listing)? {
+            return Ok((application, listing.as_str().to_owned()));
+        }
+        suffix = match suffix {
+            0 => 2,
+            counted if counted < COUNTED => counted + 1,
+            _ => random()?,
+        };
+    }
+}
+
+fn random() -> Result<u32, Fault> {
+    getrandom::u32().map_err(|_| claim::directory::DirectoryError::Unavailable.into())
+}
+
+/// What a maker did: for the audit log and for whoever listens.
+struct Deed<'a> {
+    tenant: TenantId,
+    /// The device, or the application.
+    subject: &'a [u8; 16],
+    name: &'a str,
+    event: MakerEvent,
+}
+
+impl Deed<'_> {
+    fn record(&self, connection: &Connection, after: &mut After, by: By) -> rusqlite::Result<()> {
+        let device = (!self.event.of_application()).then_some(self.subject);
+        connection
+            .prepare_cached(
+                "INSERT INTO audit (at, tenant, actor_kind, actor, action, device, outcome, reason, evidence, count, \
+                 charged, origin, request_id) VALUES (?1, ?2, 'account', ?3, ?4, ?5, 'done', ?6, 'none', 1, 0, 'api', 0)",
+            )?
+            .execute(params![
+                by.now.as_millis(),
+                self.tenant.as_bytes(),
+                by.account.as_bytes(),
+                self.event.name(),
+                device,
+                self.name
+            ])?;
+        outbox::insert_maker(connection, self.tenant, self.subject, self.name, self.event, by.now)?;
+        after.event = true;
+        Ok(())
+    }
+}
+
+impl Applications for SqliteRegistry {
+    fn create_application(&self, tenant: TenantId, draft: ApplicationDraft, by: By) -> Answer<'_, Application> {
+        self.change(move |connection, after| applications::create(connection, after, tenant, &draft, by))
+    }
+
+    fn applications(
+        &self,
+        tenant: TenantId,
+        customer: Option<CustomerId>,
+        page: PageRequest,
+    ) -> Answer<'_, Page<Application>> {
+        PortFuture::later(self.look(move |connection| applications::list(connection, tenant, customer, &page)))
+    }
+
+    fn application(&self, tenant: TenantId, listing: ListingId) -> Answer<'_, Application> {
+        self.look_for("application", move |connection| applications::one(connection, tenant, &listing))
+    }
+
+    fn change_application(
+        &self,
+        tenant: TenantId,
+        listing: ListingId,
+        change: ApplicationChange,
+        by: By,
+    ) -> Answer<'_, Application> {
+        self.change(move |connection, after| applications::change(connection, after, tenant, &listing, change, by))
+    }
+
+    fn delete_application(&self, tenant: TenantId, listing: ListingId, by: By) -> Answer<'_, ()> {
+        self.change(move |connection, after| applications::delete(connection, after, tenant, &listing, by))
+    }
+
+    fn register(
+        &self,
+        tenant: TenantId,
+        application: ListingId,
+        device: NewDevice,
+        by: By,
+    ) -> Answer<'_, ListedDevice> {
+        let vault = self.vault();
+        self.change(move |connection, after| {
+            devices::register(connection, after, &vault, tenant, &application, &device, by)
+        })
+    }
+
+    fn listed(&self, tenant: TenantId, place: Place) -> Answer<'_, ListedDevice> {
+        self.look_for("device", move |connection| devices::listed(connection, tenant, &place))
+    }
+
+    fn at_home(&self, tenant: TenantId, home: Place) -> Answer<'_, ListedDevice> {
+        self.look_for("device", move |connection| devices::at_home(connection, tenant, &home))
+    }
+
+    fn listed_in(&self, tenant: TenantId, application: ListingId, page: PageRequest) -> Answer<'_, Page<ListedDevice>> {
+        PortFuture::later(self.look(move |connection| devices::list(connection, tenant, &application, &page)))
+    }
+
+    fn remove(&self, tenant: TenantId, home: Place, by: By) -> Answer<'_, ()> {
+        self.change(move |connection, after| devices::remove(connection, after, tenant, &home, by))
+    }
+
+    fn change_code(&self, tenant: TenantId, home: Place, change: CodeChange, by: By) -> Answer<'_, ListedDevice> {
+        let vault = self.vault();
+        self.change(move |connection, after| codes::change(connection, after, &vault, tenant, &home, &change, by))
+    }
+
+    fn read_code(&self, tenant: TenantId, home: Place, by: By) -> Answer<'_, Secret<String>> {
+        let vault = self.vault();
+        self.change(move |connection, after| codes::read(connection, after, &vault, tenant, &home, by))
+    }
+
+    fn allow_claiming(&self, tenant: TenantId, home: Place, allowed: Option<bool>, by: By) -> Answer<'_, ListedDevice> {
+        self.change(move |connection, after| devices::allow(connection, after, tenant, &home, allowed, by))
+    }
+}
+
+/// The id of a tenant's application.
+fn application_id(
+    connection: &Connection,
+    tenant: TenantId,
+    listing: &ListingId,
+) -> rusqlite::Result<Option<[u8; 16]>> {
+    connection
+        .prepare_cached("SELECT id FROM application WHERE tenant = ?1 AND listing = ?2")?
+        .query_row(params![tenant.as_bytes(), listing.as_str()], |row| rows::bytes(row, 0))
+        .optional()
+}
+
+/// A [`ListingId`] read back.
+fn listing(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<ListingId> {
+    ListingId::parse(row.get_ref(column)?.as_str()?).map_err(|fault| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(fault))
+    })
+}
+
+fn millis(at: Option<Timestamp>) -> Option<i64> {
+    at.map(Timestamp::as_millis)
+}

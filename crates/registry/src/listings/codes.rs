@@ -1,0 +1,115 @@
+//! Claim codes at rest: a keyed digest to compare with, and the code sealed for its maker.
+
+use claim::applications::{By, CodeChange, ListedDevice, NewCode, Place};
+use claim::directory::DirectoryError;
+use claim::event::MakerEvent;
+use claim::{ClaimSecret, DeviceId, Secret, TenantId, Timestamp};
+use rusqlite::{Connection, params};
+
+use super::devices::{at_home, changed};
+use super::{Deed, millis};
+use crate::directory::credentials::Vault;
+use crate::directory::found;
+use crate::writer::{After, Fault};
+
+/// Puts a code into the device's slot, in place of any other and of `claimingData`; moves the generation.
+pub(super) fn store(
+    connection: &Connection,
+    vault: &Vault,
+    tenant: TenantId,
+    device: DeviceId,
+    new: &NewCode,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let secret =
+        ClaimSecret::parse(new.code.expose().as_str()).map_err(|fault| DirectoryError::Refused(fault.text()))?;
+    let digest = secret.digest(&vault.keyring, tenant, device);
+    let sealed = vault.sealer.seal(&bound_to(&tenant, &device), new.code.expose().as_bytes());
+    let sealed = sealed.ok_or(DirectoryError::Unavailable)?;
+    connection
+        .prepare_cached(
+            "UPDATE device SET code_digest = ?2, code_any_case = ?3, code_from = ?4, code_until = ?5, code_set_at = ?6, \
+             code_sealed = ?7, generation = generation + 1, version = version + 1 WHERE id = ?1",
+        )?
+        .execute(params![
+            device.as_bytes(),
+            digest.as_bytes(),
+            new.any_case,
+            millis(new.from),
+            millis(new.until),
+            now.as_millis(),
+            sealed
+        ])?;
+    Ok(())
+}
+
+fn bound_to<'a>(tenant: &'a TenantId, device: &'a DeviceId) -> [&'a [u8]; 3] {
+    [b"claim_code", tenant.as_bytes(), device.as_bytes()]
+}
+
+pub(super) fn change(
+    connection: &Connection,
+    after: &mut After,
+    vault: &Vault,
+    tenant: TenantId,
+    home: &Place,
+    change: &CodeChange,
+    by: By,
+) -> Result<ListedDevice, Fault> {
+    let device = found(at_home(connection, tenant, home)?, "device")?;
+    let id = device.device;
+    let event = match change {
+        CodeChange::Set(_) | CodeChange::Window { .. } if device.owner.is_some() => {
+            return Err(DirectoryError::InUse("the device has an owner; it takes no new code").into());
+        }
+        CodeChange::Set(code) => {
+            store(connection, vault, tenant, id, code, by.now)?;
+            MakerEvent::CodeSet
+        }
+        CodeChange::Window { from, until } => {
+            found(device.code, "claim code")?;
+            connection
+                .prepare_cached(
+                    "UPDATE device SET code_from = ?2, code_until = ?3, generation = generation + 1, \
+                     version = version + 1 WHERE id = ?1",
+                )?
+                .execute(params![id.as_bytes(), millis(*from), millis(*until)])?;
+            MakerEvent::CodeSet
+        }
+        CodeChange::Delete => {
+            found(device.code, "claim code")?;
+            connection
+                .prepare_cached(
+                    "UPDATE device SET code_digest = NULL, code_any_case = NULL, code_from = NULL, code_until = NULL, \
+                     code_set_at = NULL, code_sealed = NULL, generation = generation + 1, version = version + 1 \
+                     WHERE id = ?1",
+                )?
+                .execute([id.as_bytes()])?;
+            MakerEvent::CodeDeleted
+        }
+    };
+    changed(connection, after, &device, event, by)
+}
+
+pub(super) fn read(
+    connection: &Connection,
+    after: &mut After,
+    vault: &Vault,
+    tenant: TenantId,
+    home: &Place,
+    by: By,
+) -> Result<Secret<String>, Fault> {
+    let device = found(at_home(connection, tenant, home)?, "device")?;
+    let sealed: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT code_sealed FROM device WHERE id = ?1")?
+        .query_row([device.device.as_bytes()], |row| row.get(0))?;
+    let sealed = found(sealed, "claim code")?;
+    let clear = vault
+        .sealer
+        .open(&bound_to(&tenant, &device.device), &sealed)
+        .ok_or(DirectoryError::Refused("the code was sealed under another master key"))?;
+    let subject = device.device.as_bytes();
+    let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::CodeRead };
+    deed.record(connection, after, by)?;
+    Ok(Secret::new(String::from_utf8_lossy(clear.expose()).into_owned()))
+}

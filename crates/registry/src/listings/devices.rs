@@ -1,0 +1,235 @@
+//! Devices as they are listed.
+
+use std::collections::BTreeMap;
+
+use claim::applications::{By, CodeView, Identity, ListedDevice, NewDevice, Place};
+use claim::directory::{DirectoryError, Page, PageRequest};
+use claim::event::MakerEvent;
+use claim::{CustomerId, DeviceId, DeviceName, Eui64, ListingId, TenantId};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+
+use super::{Deed, application_id, codes, listing};
+use crate::directory::credentials::{self, Vault};
+use crate::directory::{devices, found, page, profiles};
+use crate::lookup::Forget;
+use crate::rows;
+use crate::writer::{After, Fault};
+
+const COLUMNS: &str = "d.id, d.tenant, d.name, d.label, h.listing, d.home_listing, a.listing, d.listing, d.dev_eui, \
+     d.join_eui, d.external_id, d.serial_number, d.vendor_id, d.vendor_profile_id, d.description, d.texts, d.owner, \
+     d.claimed_at, d.claiming_allowed, d.code_any_case, d.code_from, d.code_until, d.code_set_at, d.created_at, d.version";
+const FROM: &str =
+    "device d JOIN application h ON h.id = d.home_application JOIN application a ON a.id = d.application";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<ListedDevice> {
+    let eui = |column| rows::optional_bytes(row, column).map(|bytes| bytes.map(Eui64::from_bytes));
+    let texts: BTreeMap<String, String> = match row.get_ref(15)?.as_str_or_null()? {
+        None => BTreeMap::new(),
+        Some(json) => serde_json::from_str(json).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(15, rusqlite::types::Type::Text, Box::new(error))
+        })?,
+    };
+    let code = row.get::<_, Option<bool>>(19)?.zip(rows::optional_instant(row, 22)?);
+    Ok(ListedDevice {
+        device: DeviceId::from_bytes(rows::bytes(row, 0)?),
+        tenant: TenantId::from_bytes(rows::bytes(row, 1)?),
+        name: rows::name(row, 2)?,
+        label: row.get(3)?,
+        home: Place { application: listing(row, 4)?, device: listing(row, 5)? },
+        place: Place { application: listing(row, 6)?, device: listing(row, 7)? },
+        identity: Identity {
+            dev_eui: eui(8)?,
+            join_eui: eui(9)?,
+            external_id: row.get(10)?,
+            serial_number: row.get(11)?,
+            vendor_id: row.get(12)?,
+            vendor_profile_id: row.get(13)?,
+            description: row.get(14)?,
+            texts,
+        },
+        owner: rows::optional_bytes(row, 16)?.map(CustomerId::from_bytes),
+        claimed_at: rows::optional_instant(row, 17)?,
+        claiming_allowed: row.get(18)?,
+        code: match code {
+            None => None,
+            Some((_, set_at)) => {
+                let (from, until) = (rows::optional_instant(row, 20)?, rows::optional_instant(row, 21)?);
+                Some(CodeView { from, until, set_at })
+            }
+        },
+        created_at: rows::instant(row, 23)?,
+        version: row.get(24)?,
+    })
+}
+
+/// Whether an id is in use in an application, or kept for a device that comes back.
+pub(super) fn taken(connection: &Connection, application: [u8; 16], listing: &ListingId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM device WHERE application = ?1 AND listing = ?2) \
+             OR EXISTS (SELECT 1 FROM device WHERE home_application = ?1 AND home_listing = ?2)",
+        )?
+        .query_row(params![application, listing.as_str()], |row| row.get(0))
+}
+
+fn one(
+    connection: &Connection,
+    tenant: TenantId,
+    (application, device): (&str, &str),
+    place: &Place,
+) -> rusqlite::Result<Option<ListedDevice>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM {FROM} WHERE d.tenant = ?1 AND {application}.listing = ?2 AND {device} = ?3");
+    connection
+        .prepare_cached(&sql)?
+        .query_row(params![tenant.as_bytes(), place.application.as_str(), place.device.as_str()], read)
+        .optional()
+}
+
+pub(super) fn listed(
+    connection: &Connection,
+    tenant: TenantId,
+    place: &Place,
+) -> rusqlite::Result<Option<ListedDevice>> {
+    one(connection, tenant, ("a", "d.listing"), place)
+}
+
+pub(super) fn at_home(
+    connection: &Connection,
+    tenant: TenantId,
+    home: &Place,
+) -> rusqlite::Result<Option<ListedDevice>> {
+    one(connection, tenant, ("h", "d.home_listing"), home)
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    tenant: TenantId,
+    application: &ListingId,
+    request: &PageRequest,
+) -> rusqlite::Result<Page<ListedDevice>> {
+    let from = format!("{FROM} WHERE d.tenant = ?1 AND a.listing = ?2");
+    page(connection, COLUMNS, &from, "d.listing", &[tenant.as_bytes(), &application.as_str()], request, read)
+}
+
+pub(super) fn register(
+    connection: &Connection,
+    after: &mut After,
+    vault: &Vault,
+    tenant: TenantId,
+    application: &ListingId,
+    new: &NewDevice,
+    by: By,
+) -> Result<ListedDevice, Fault> {
+    let home = found(application_id(connection, tenant, application)?, "application")?;
+    if taken(connection, home, &new.listing)? {
+        return Err(DirectoryError::Taken("device id").into());
+    }
+    let id = DeviceId::random();
+    let name = match &new.name {
+        Some(name) => name.clone(),
+        None => DeviceName::parse(new.listing.as_str()).map_err(|fault| DirectoryError::Refused(fault.text()))?,
+    };
+    let identity = &new.identity;
+    let texts = serde_json::to_string(&identity.texts).map_err(|_| DirectoryError::Refused("texts"))?;
+    let profile = profiles::by_name_or_default(connection, tenant, None)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO device (id, tenant, name, profile, label, gateway, created_at, home_application, home_listing, \
+             application, listing, dev_eui, join_eui, external_id, serial_number, vendor_id, vendor_profile_id, \
+             description, texts, claiming_allowed, claiming_allowed_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?7, \
+             ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+        )?
+        .execute(params![
+            id.as_bytes(),
+            tenant.as_bytes(),
+            name.as_str(),
+            profile.as_bytes(),
+            new.label,
+            by.now.as_millis(),
+            home,
+            new.listing.as_str(),
+            identity.dev_eui.as_ref().map(|eui| eui.as_bytes().as_slice()),
+            identity.join_eui.as_ref().map(|eui| eui.as_bytes().as_slice()),
+            identity.external_id,
+            identity.serial_number,
+            identity.vendor_id,
+            identity.vendor_profile_id,
+            identity.description,
+            texts,
+            new.claiming_allowed,
+            new.claiming_allowed.map(|_| by.now.as_millis())
+        ])
+        .map_err(clash)?;
+    credentials::create(connection, after, vault, (tenant, id), None, by.now)?;
+    if let Some(code) = &new.code {
+        codes::store(connection, vault, tenant, id, code, by.now)?;
+    }
+    let deed = Deed { tenant, subject: id.as_bytes(), name: name.as_str(), event: MakerEvent::DeviceRegistered };
+    deed.record(connection, after, by)?;
+    after.forget.push(Forget::Device(id));
+    let home = Place { application: application.clone(), device: new.listing.clone() };
+    Ok(found(at_home(connection, tenant, &home)?, "device")?)
+}
+
+/// Which of its identities another device has: SQLite names the columns of the broken index.
+fn clash(error: rusqlite::Error) -> Fault {
+    let what = match &error {
+        rusqlite::Error::SqliteFailure(code, Some(text)) if code.code == ErrorCode::ConstraintViolation => {
+            [("device.dev_eui", "dev_eui"), ("device.external_id", "external_id"), ("device.name", "name")]
+                .into_iter()
+                .find(|(column, _)| text.contains(column))
+                .map(|(_, what)| what)
+        }
+        _ => None,
+    };
+    what.map_or(Fault::Database(error), |what| DirectoryError::Taken(what).into())
+}
+
+pub(super) fn remove(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    home: &Place,
+    by: By,
+) -> Result<(), Fault> {
+    let device = found(at_home(connection, tenant, home)?, "device")?;
+    if device.owner.is_some() {
+        return Err(DirectoryError::InUse("the device has an owner; unclaim it first").into());
+    }
+    devices::delete(connection, after, tenant, device.device, by.now)?;
+    let subject = device.device.as_bytes();
+    let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::DeviceDeleted };
+    Ok(deed.record(connection, after, by)?)
+}
+
+pub(super) fn allow(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    home: &Place,
+    allowed: Option<bool>,
+    by: By,
+) -> Result<ListedDevice, Fault> {
+    let device = found(at_home(connection, tenant, home)?, "device")?;
+    connection
+        .prepare_cached(
+            "UPDATE device SET claiming_allowed = ?2, claiming_allowed_at = ?3, version = version + 1 WHERE id = ?1",
+        )?
+        .execute(params![device.device.as_bytes(), allowed, allowed.map(|_| by.now.as_millis())])?;
+    changed(connection, after, &device, MakerEvent::ClaimingAllowedChanged, by)
+}
+
+/// Records what happened to a device and reads it again.
+pub(super) fn changed(
+    connection: &Connection,
+    after: &mut After,
+    device: &ListedDevice,
+    event: MakerEvent,
+    by: By,
+) -> Result<ListedDevice, Fault> {
+    let deed = Deed { tenant: device.tenant, subject: device.device.as_bytes(), name: device.name.as_str(), event };
+    deed.record(connection, after, by)?;
+    after.forget.push(Forget::Device(device.device));
+    Ok(found(at_home(connection, device.tenant, &device.home)?, "device")?)
+}
