@@ -24,6 +24,23 @@ const CALLS: &[(&str, &str)] = &[
     ("get", "/api/deviceProfiles"),
     ("post", "/api/relation"),
     ("get", "/api/claimd/v1/audit"),
+    ("post", "/api/claimd/v1/applications"),
+    ("put", "/api/claimd/v1/applications/{application}/devices/{device}/code"),
+    ("post", "/api/v3/edcs/claim"),
+    ("get", "/api/v3/edcs/claim/{application}/devices/{device}"),
+    ("delete", "/api/v3/edcs/claim/{application}/devices/{device}"),
+    ("delete", "/api/v3/edcs/claim/{application}/devices/batch"),
+    ("post", "/api/v3/edcs/claim/info"),
+    ("post", "/api/v3/edcs/claim/info/batch"),
+    ("post", "/api/v3/edcs/applications/{application}/authorize"),
+    ("delete", "/api/v3/edcs/applications/{application}/authorize"),
+    ("get", "/api/v3/qr-codes/end-devices/formats"),
+    ("get", "/api/v3/qr-codes/end-devices/formats/{format}"),
+    ("post", "/api/v3/qr-codes/end-devices"),
+    ("post", "/api/v3/qr-codes/end-devices/parse"),
+    ("post", "/api/v3/qr-codes/end-devices/{format}/parse"),
+    ("post", "/api/v3/qr-codes/gateways/parse"),
+    ("post", "/api/v3/qr-codes/gateways/{format}/parse"),
 ];
 
 fn document(server: &Server) -> Value {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may end by it")]
 
 mod api_document;
+mod applications;
 mod bodies;
 mod clients;
 mod command_line;
@@ -17,3 +18,4 @@ mod mqtt_rules;
 mod owners;
 mod promises;
 mod refusals;
+mod stack;

@@ -158,6 +158,8 @@ impl Op {
 fn error_content(path: &str) -> Value {
     if path.starts_with("/api/claimd/") {
         json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}})
+    } else if path.starts_with("/api/v3/") {
+        json!({"application/json": {"schema": {"$ref": "#/components/schemas/StackError"}}})
     } else {
         json!({"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}})
     }
@@ -183,6 +185,10 @@ impl Table {
         self.add("post", path, op, route)
     }
 
+    pub(crate) fn put(self, path: &'static str, op: Op, route: MethodRouter<Api>) -> Self {
+        self.add("put", path, op, route)
+    }
+
     pub(crate) fn delete(self, path: &'static str, op: Op, route: MethodRouter<Api>) -> Self {
         self.add("delete", path, op, route)
     }
@@ -202,6 +208,13 @@ impl Table {
                 "status": {"type": "integer"}, "message": text("what happened and what to do"),
                 "errorCode": {"type": "integer", "description": "ThingsBoard's code"},
                 "timestamp": {"type": "integer", "format": "int64"}}}),
+        );
+        self.schemas.insert(
+            "StackError".to_owned(),
+            json!({"type": "object", "required": ["code", "message", "details"], "properties": {
+                "code": {"type": "integer", "description": "gRPC's code"},
+                "message": text("`error:NAMESPACE:NAME (what happened)`"),
+                "details": {"type": "array", "items": {"type": "object"}}}}),
         );
         self.schemas.insert(
             "Problem".to_owned(),

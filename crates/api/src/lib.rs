@@ -17,6 +17,7 @@ mod model;
 mod passwords;
 mod reply;
 mod routes;
+mod stack;
 mod throttle;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::Extensions;
+use claim::applications::Applications;
 use claim::directory::{Account, Directory, DirectoryError};
 use claim::{Confirmation, Keyring, Origin, Secret, Timestamp, UserId};
 use listener::PeerAddress;
@@ -47,6 +49,8 @@ pub struct ApiParts {
     pub confirmation: Confirmation,
     /// Makers' and operators' work.
     pub directory: Arc<dyn Directory>,
+    /// Applications and the devices listed in them.
+    pub applications: Arc<dyn Applications>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.
@@ -99,6 +103,10 @@ impl Api {
 
     fn config(&self) -> &Config {
         &self.inner.parts.config
+    }
+
+    fn applications(&self) -> &dyn Applications {
+        &*self.inner.parts.applications
     }
 
     fn directory(&self) -> &dyn Directory {

@@ -27,8 +27,8 @@ pub(crate) struct Fault {
     pub(crate) status: StatusCode,
     /// ThingsBoard's code: 2 general, 10 authentication, 11 expired, 20 permission, 31 bad request, 32 not found, 33 too many.
     code: u16,
-    message: Cow<'static, str>,
-    retry_after: Option<Duration>,
+    pub(crate) message: Cow<'static, str>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Fault {

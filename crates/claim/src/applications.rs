@@ -216,6 +216,8 @@ pub trait Applications: Send + Sync {
     fn listed(&self, tenant: TenantId, place: Place) -> Answer<'_, ListedDevice>;
     /// One device by the application and id its maker gave it, wherever it is listed now.
     fn at_home(&self, tenant: TenantId, home: Place) -> Answer<'_, ListedDevice>;
+    /// One device by its own id.
+    fn listed_device(&self, tenant: TenantId, device: DeviceId) -> Answer<'_, ListedDevice>;
     /// Devices listed in an application now, by id.
     fn listed_in(&self, tenant: TenantId, application: ListingId, page: PageRequest) -> Answer<'_, Page<ListedDevice>>;
     /// Removes a device at home in an application; refused while it has an owner.

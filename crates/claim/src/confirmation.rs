@@ -67,6 +67,9 @@ pub enum DeviceRef<'a> {
 pub struct ConfirmRequest<'a> {
     /// Who asks.
     pub actor: Actor,
+    /// For whom a tenant's admin claims, having shown the device's secret as anybody must; a customer's user claims for
+    /// that customer alone.
+    pub for_customer: Option<CustomerId>,
     /// The device asked for.
     pub device: DeviceRef<'a>,
     /// Where to list the device; without it only its owner changes, the ThingsBoard way.
@@ -103,7 +106,11 @@ impl Confirmation {
     /// first answer.
     pub async fn confirm(&self, request: ConfirmRequest<'_>, origin: &Origin, now: Timestamp) -> ConfirmOutcome {
         // Decided before any look at the device (thingsboard.md 3).
-        let Some(customer) = request.actor.claims_for() else {
+        let customer = match request.actor.authority {
+            Authority::CustomerUser(own) => request.for_customer.is_none_or(|named| named == own).then_some(own),
+            Authority::TenantAdmin => request.for_customer,
+        };
+        let Some(customer) = customer else {
             self.parts.meter.confirmation("forbidden", Evidence::None);
             return ConfirmOutcome::Forbidden;
         };

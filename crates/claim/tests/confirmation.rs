@@ -40,7 +40,14 @@ async fn confirm_with(
     now: Timestamp,
 ) -> ConfirmOutcome {
     let secret = ClaimSecret::parse(secret).expect("a secret");
-    let request = ConfirmRequest { actor: *actor, device: DeviceRef::Name(name), target: None, secret: &secret, retry };
+    let request = ConfirmRequest {
+        actor: *actor,
+        for_customer: None,
+        device: DeviceRef::Name(name),
+        target: None,
+        secret: &secret,
+        retry,
+    };
     world.confirmation().confirm(request, &origin(None), now).await
 }
 
@@ -246,7 +253,8 @@ async fn a_device_asked_for_by_its_eui_is_the_one_asked_for_by_name() {
     let by_eui = async |dev_eui, join_eui, code: &'static str| {
         let secret = ClaimSecret::parse(code).expect("a secret");
         let device = DeviceRef::Eui { dev_eui, join_eui };
-        let request = ConfirmRequest { actor: who, device, target: None, secret: &secret, retry: None };
+        let request =
+            ConfirmRequest { actor: who, for_customer: None, device, target: None, secret: &secret, retry: None };
         world.confirmation().confirm(request, &origin(None), at(1)).await
     };
     let other = Eui64::from_bytes([9; 8]);
@@ -261,7 +269,8 @@ async fn a_device_asked_for_by_its_eui_is_the_one_asked_for_by_name() {
     let second = owner(&world);
     let secret = ClaimSecret::parse("BEEF1234").expect("a secret");
     let device = DeviceRef::Eui { dev_eui, join_eui: None };
-    let request = ConfirmRequest { actor: second, device, target: None, secret: &secret, retry: None };
+    let request =
+        ConfirmRequest { actor: second, for_customer: None, device, target: None, secret: &secret, retry: None };
     assert!(claimed(&world.confirmation().confirm(request, &origin(None), at(1)).await));
 }
 

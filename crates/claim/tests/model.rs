@@ -182,6 +182,7 @@ impl Play {
         let name = format!("d{device}");
         let request = ConfirmRequest {
             actor: self.owners[owner],
+            for_customer: None,
             device: DeviceRef::Name(&name),
             target: None,
             secret: &shown,

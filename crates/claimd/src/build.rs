@@ -134,6 +134,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     let router = api::router(ApiParts {
         confirmation,
         directory,
+        applications: registry.clone(),
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),

@@ -9,7 +9,7 @@ use claim::applications::{
 };
 use claim::directory::{Answer, Page, PageRequest};
 use claim::event::MakerEvent;
-use claim::{CustomerId, DeviceName, ListingId, PortFuture, Secret, TenantId, Timestamp};
+use claim::{CustomerId, DeviceId, DeviceName, ListingId, PortFuture, Secret, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::outbox;
@@ -130,6 +130,10 @@ impl Applications for SqliteRegistry {
 
     fn at_home(&self, tenant: TenantId, home: Place) -> Answer<'_, ListedDevice> {
         self.look_for("device", move |connection| devices::at_home(connection, tenant, &home))
+    }
+
+    fn listed_device(&self, tenant: TenantId, device: DeviceId) -> Answer<'_, ListedDevice> {
+        self.look_for("device", move |connection| devices::by_id(connection, tenant, device))
     }
 
     fn listed_in(&self, tenant: TenantId, application: ListingId, page: PageRequest) -> Answer<'_, Page<ListedDevice>> {

@@ -302,6 +302,7 @@ pub async fn a_claim_lists_the_device_at_its_target_and_unclaiming_brings_it_hom
         let target = ClaimTarget { application: id("my-house"), device };
         assert!(matches!(assign(install, &pump, owner, Some(&target), ms).await, Assignment::Assigned { .. }));
         let listed = install.listed(tenant, place("my-house", found)).await.expect("listed there");
+        assert_eq!(install.listed_device(tenant, pump.device).await, Ok(listed.clone()));
         assert_eq!((listed.device, listed.home.clone(), listed.owner), (pump.device, pump.home.clone(), Some(owner)));
         assert_eq!(install.listed(tenant, pump.home.clone()).await.map(drop), Err(DirectoryError::NotFound("device")));
         release(install, &pump, ms + 1).await;

@@ -79,6 +79,7 @@ async fn confirm(
     let outcome = {
         let request = ConfirmRequest {
             actor: caller.actor(),
+            for_customer: None,
             device: DeviceRef::Name(name),
             target: None,
             secret: &secret,

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use claim::TenantId;
 use claim::directory::{Account, AccountDraft};
 use claim::owner::Authority;
@@ -103,15 +103,5 @@ pub(crate) async fn activation_link(
     let digest = api.token_digest("activation", token.expose());
     let until = api.now().plus(api.config().activation_lifetime);
     api.directory().set_activation(account.tenant, account.id, digest, until).await?;
-    Ok(format!("{}/api/noauth/activate?activateToken={}", base(&api, &headers), token.expose()))
-}
-
-/// Where people reach this server: as configured, else where this very request reached it.
-fn base(api: &Api, headers: &HeaderMap) -> String {
-    let configured = api.inner.parts.public_url.trim_end_matches('/');
-    if !configured.is_empty() {
-        return configured.to_owned();
-    }
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    format!("http://{host}")
+    Ok(format!("{}/api/noauth/activate?activateToken={}", super::base(&api, &headers), token.expose()))
 }

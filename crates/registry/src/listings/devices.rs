@@ -102,6 +102,11 @@ pub(super) fn at_home(
     one(connection, tenant, ("h", "d.home_listing"), home)
 }
 
+pub(super) fn by_id(connection: &Connection, tenant: TenantId, id: DeviceId) -> rusqlite::Result<Option<ListedDevice>> {
+    let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE d.id = ?1 AND d.tenant = ?2");
+    connection.prepare_cached(&sql)?.query_row(params![id.as_bytes(), tenant.as_bytes()], read).optional()
+}
+
 pub(super) fn list(
     connection: &Connection,
     tenant: TenantId,
