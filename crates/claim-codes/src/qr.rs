@@ -7,7 +7,7 @@ mod drafts;
 mod link;
 mod tr005;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use claim::{Eui64, Secret};
 use serde::Deserialize;
@@ -240,11 +240,27 @@ pub fn write(format: Format, device: &EndDevice, public_url: &str) -> Result<Sec
             if let Some(code) = &device.code {
                 object.insert("secretKey".to_owned(), code.expose().as_str().into());
             }
-            serde_json::Value::Object(object).to_string()
+            ascii(&serde_json::Value::Object(object).to_string())
         }
         other => return Err(WriteFault::ReadOnly(other)),
     };
     if text.len() > PAYLOAD_BYTES { Err(WriteFault::TooLong) } else { Ok(Secret::new(text)) }
+}
+
+/// JSON with everything beyond ASCII escaped: a QR code does not say how its bytes are to be read, and readers guess.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if letter.is_ascii() {
+            text.push(letter);
+        } else {
+            let mut units = [0; 2];
+            for unit in letter.encode_utf16(&mut units) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
 }
 
 /// ThingsBoard's claim QR: members in any order, unknown ones ignored, a repeated one refused.

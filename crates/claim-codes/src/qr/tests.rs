@@ -204,6 +204,19 @@ fn what_cannot_be_written_is_said() {
 }
 
 #[test]
+fn every_written_payload_is_ascii() {
+    let device = EndDevice {
+        name: Some("Größe 泵 🚰".to_owned()),
+        code: Some(Secret::new("ABCD".to_owned())),
+        ..EndDevice::default()
+    };
+    let json = write(Format::TbJson, &device, HERE).unwrap();
+    assert_eq!(json.expose(), r#"{"deviceName":"Gr\u00f6\u00dfe \u6cf5 \ud83d\udeb0","secretKey":"ABCD"}"#);
+    assert_eq!(self::device(Format::TbJson, json.expose()).name, device.name);
+    assert!(write(Format::ClaimdUrl, &device, HERE).unwrap().expose().is_ascii());
+}
+
+#[test]
 fn a_code_shows_in_no_debug_output() {
     let read = parse("LW:D0:1122334455667788:AABBCCDDEEFF0011:AABB1122:OSECRETCODE", HERE).unwrap();
     assert!(!format!("{read:?}").contains("SECRETCODE"));
