@@ -6,10 +6,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
 use claim::{ClaimState, DeviceId, DeviceName, Intake, StateChange, StateListener};
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
 
 /// What the MQTT listener has seen, for metrics.
 #[derive(Debug, Default)]
@@ -67,7 +68,8 @@ pub(crate) mod wants {
 /// A session's letter box.
 pub(crate) struct Mailbox {
     mail: Mutex<Mail>,
-    bell: Notify,
+    rung: AtomicBool,
+    bell: AtomicWaker,
     wants: AtomicU8,
     room: usize,
 }
@@ -81,7 +83,8 @@ struct Mail {
 
 impl Mailbox {
     fn new(room: usize) -> Self {
-        Self { mail: Mutex::default(), bell: Notify::new(), wants: AtomicU8::new(0), room }
+        let (rung, bell) = (AtomicBool::new(false), AtomicWaker::new());
+        Self { mail: Mutex::default(), rung, bell, wants: AtomicU8::new(0), room }
     }
 
     fn lock(&self) -> MutexGuard<'_, Mail> {
@@ -105,17 +108,31 @@ impl Mailbox {
             mail.pushes.push_back(push);
         }
         drop(mail);
-        self.bell.notify_one();
+        self.ring();
     }
 
     fn end(&self, end: End) {
         self.lock().end.get_or_insert(end);
-        self.bell.notify_one();
+        self.ring();
     }
 
-    /// Resolves when there is something to take.
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        self.bell.wake();
+    }
+
+    /// Resolves when there is something to take. For the one task that owns the box: it is asked with every packet, so it
+    /// costs no more than a look.
     pub(crate) async fn rung(&self) {
-        self.bell.notified().await;
+        std::future::poll_fn(|cx| {
+            if self.rung.swap(false, Ordering::AcqRel) {
+                return Poll::Ready(());
+            }
+            self.bell.register(cx.waker());
+            // Rung before the waker was there.
+            if self.rung.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Whether the session must end.

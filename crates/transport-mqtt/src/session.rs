@@ -272,7 +272,28 @@ impl Session<'_> {
             }
             // A 3.1.1 client cannot know our window: beyond it nothing is read.
             let full = working.len() >= usize::from(self.shared.config.receive_maximum);
+            // What others say comes first, then answers, then what is new: a client that never stops sending holds up neither.
             tokio::select! {
+                biased;
+                () = self.place.mailbox.rung() => {
+                    if let Some(end) = self.place.mailbox.ended() {
+                        self.finish_working(&mut working, end).await;
+                        return Over::Ended(end);
+                    }
+                    self.push_mail();
+                }
+                Some(answered) = working.next() => {
+                    if let Err(over) = self.answered(answered) {
+                        return over;
+                    }
+                    // What the journal committed together leaves together: one write, not one for each. The loop polls the
+                    // queue again with this task's waker before it sleeps.
+                    while let Some(Some(answered)) = working.next().now_or_never() {
+                        if let Err(over) = self.answered(answered) {
+                            return over;
+                        }
+                    }
+                }
                 ready = wire.ready(), if !full => {
                     if ready.is_err() {
                         return Over::Gone;
@@ -287,25 +308,6 @@ impl Session<'_> {
                         Err(_) => return Over::Gone,
                     }
                     self.heard = Heard::now(self.shared);
-                }
-                Some(answered) = working.next() => {
-                    if let Err(over) = self.answered(answered) {
-                        return over;
-                    }
-                    // What the journal committed together leaves together: one write, not one for each. The loop polls the
-                    // queue again with this task's waker before it sleeps.
-                    while let Some(Some(answered)) = working.next().now_or_never() {
-                        if let Err(over) = self.answered(answered) {
-                            return over;
-                        }
-                    }
-                }
-                () = self.place.mailbox.rung() => {
-                    if let Some(end) = self.place.mailbox.ended() {
-                        self.finish_working(&mut working, end).await;
-                        return Over::Ended(end);
-                    }
-                    self.push_mail();
                 }
                 () = &mut silent_at => {
                     if Instant::now() >= self.heard.at + patience {
