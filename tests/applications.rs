@@ -199,3 +199,43 @@ fn no_code_is_in_the_log_the_audit_the_files_or_a_refusal() {
         }
     }
 }
+
+#[test]
+fn an_api_key_acts_as_its_maker_until_it_is_removed() {
+    const KEYS: &str = "/api/claimd/v1/api-keys";
+    let server = Server::start();
+    let world = World::new(&server);
+    let made = world.maker.post(KEYS, &json!({"name": "factory line 3"})).ok();
+    let key = made["key"].as_str().expect("the key, once").to_owned();
+    assert!(key.starts_with("clk_") && key.len() == 47, "{}", key.len());
+    let list = world.maker.get(KEYS).ok();
+    assert_eq!((&list[0]["name"], &list[0]["key"]), (&json!("factory line 3"), &Value::Null));
+    let mut tool = Client::stranger(&server.http);
+    tool.bearer = Some(key.clone());
+    tool.post(&devices("default"), &json!({"id": "pump-1"})).ok();
+    let authorize = "/api/v3/edcs/applications/default/authorize";
+    assert_eq!(world.maker.post(authorize, &json!({"api_key": key})).status, 200);
+    // Nobody else sees or removes it; an owner's key is an owner.
+    let id = made["id"].as_str().expect("an id");
+    assert_eq!(problem(&world.alice.client.delete(&format!("{KEYS}/{id}"))).0, 404);
+    assert_eq!(world.alice.client.get(KEYS).ok(), json!([]));
+    let owners = world.alice.client.post(KEYS, &json!({"name": "app", "expiresAt": "2999-01-01T00:00:00Z"})).ok();
+    let mut app = Client::stranger(&server.http);
+    app.bearer = Some(owners["key"].as_str().expect("the key").to_owned());
+    assert_eq!(problem(&app.get(&format!("{}/pump-1/code", devices("default")))).0, 403);
+    assert_eq!(app.get("/api/auth/user").ok()["email"], world.alice.email.as_str());
+    for bad in [
+        json!({"name": ""}),
+        json!({}),
+        json!({"name": "x", "expiresAt": "2020-01-01T00:00:00Z"}),
+        json!({"name": "x", "expiresAt": "soon"}),
+    ] {
+        assert_eq!(problem(&world.maker.post(KEYS, &bad)).0, 400, "{bad}");
+    }
+    world.maker.delete(&format!("{KEYS}/{id}")).ok();
+    assert_eq!(problem(&tool.get(APPLICATIONS)).0, 401, "at once");
+    assert_eq!(world.maker.post(authorize, &json!({"api_key": key})).status, 403);
+    let mut nonsense = Client::stranger(&server.http);
+    nonsense.bearer = Some("clk_nonsense".to_owned());
+    assert_eq!(problem(&nonsense.get(APPLICATIONS)).0, 401);
+}

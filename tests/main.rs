@@ -11,6 +11,7 @@ mod command_line;
 mod examples;
 mod flows;
 mod gateways;
+mod guides;
 mod harness;
 mod hostile;
 mod limits;

@@ -4,8 +4,16 @@ use std::path::Path;
 
 use crate::{output, root, say};
 
-const PAPERS: &[&str] =
-    &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/benchmarks.md"];
+const PAPERS: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/benchmarks.md",
+    "docs/makers.md",
+    "docs/owners.md",
+];
 /// Code spans that begin so are paths of this repository.
 const FOLDERS: &[&str] = &["crates/", "tests/", "config/", "docs/", "examples/", "fuzz/", "xtask/"];
 

@@ -14,6 +14,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("pkg-config", "/usr/bin/pkg-config"),
     ("gcc", "/usr/bin/cc"),
     ("curl", "/usr/bin/curl"),
+    ("jq", "/usr/bin/jq"),
     ("zbar-tools", "/usr/bin/zbarimg"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),

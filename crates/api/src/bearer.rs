@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claim::directory::Account;
 use claim::owner::Authority;
 use claim::{Secret, TenantId, Timestamp, UserId};
@@ -10,8 +12,18 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::NO_CUSTOMER;
+use crate::reply::Fault;
 
 const ISSUER: &str = "claimd";
+/// What API keys begin with, so that they are known where they should not be.
+pub(crate) const API_KEY: &str = "clk_";
+
+/// A random token: 256 bits.
+pub(crate) fn random_token() -> Result<Secret<String>, Fault> {
+    let mut bytes = Secret::new([0_u8; 32]);
+    getrandom::fill(bytes.expose_mut()).map_err(|_| Fault::unavailable())?;
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes.expose())))
+}
 
 /// What a bearer says; ThingsBoard's names, so that its clients can read it.
 #[derive(Debug, Serialize, Deserialize)]

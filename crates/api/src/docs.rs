@@ -234,7 +234,8 @@ impl Table {
             "components": {
                 "schemas": self.schemas,
                 "securitySchemes": {
-                    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+                        "description": "a session's token, or an API key `clk_…`"},
                     "xBearer": {"type": "apiKey", "in": "header", "name": "X-Authorization",
                         "description": "`Bearer TOKEN`, as ThingsBoard's clients send it; wins over `Authorization`"},
                 },

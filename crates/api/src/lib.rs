@@ -78,6 +78,8 @@ struct Inner {
     bearers: Bearers,
     throttle: Throttle,
     accounts: Cache<UserId, Arc<Account>>,
+    /// API keys by digest: whose, and until when.
+    keys: Cache<[u8; 32], (UserId, Option<Timestamp>)>,
 }
 
 /// The routes under `/api/` (but for the devices' own `/api/v1/`), as a service for the HTTP listener.
@@ -87,6 +89,7 @@ pub fn router(parts: ApiParts) -> Router {
         bearers: Bearers::new(kid.clone(), key, parts.config.bearer_lifetime),
         throttle: Throttle::new(&parts.config),
         accounts: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
+        keys: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
         parts,
     };
     routes::all(Api { inner: Arc::new(inner) })
@@ -121,24 +124,49 @@ impl Api {
     }
 
     /// The account a bearer speaks for, if it still does.
+    /// The account of a session's bearer, or of an API key.
     async fn account_of(&self, token: &str) -> Result<Arc<Account>, Fault> {
+        if token.starts_with(bearer::API_KEY) {
+            return self.account_of_key(token).await;
+        }
         let verified = self.inner.bearers.verify(token, self.now())?;
-        let account = match self.inner.accounts.get(&verified.account) {
-            Some(account) => account,
-            None => match self.directory().account(verified.account).await {
-                Ok(account) => {
-                    let account = Arc::new(account);
-                    self.inner.accounts.insert(account.id, Arc::clone(&account));
-                    account
-                }
-                Err(DirectoryError::Unavailable) => return Err(Fault::unavailable()),
-                Err(_) => return Err(Fault::unauthenticated("the account is gone; sign in as another")),
-            },
-        };
+        let account = self.account(verified.account).await?;
         if account.tenant != verified.tenant || account.session_epoch != verified.epoch {
             return Err(Fault::unauthenticated("the account's sessions were ended; sign in at `/api/auth/login`"));
         }
         Ok(account)
+    }
+
+    async fn account_of_key(&self, key: &str) -> Result<Arc<Account>, Fault> {
+        let unknown = || Fault::unauthenticated("the API key is unknown, expired or removed");
+        let (digest, now) = (self.token_digest("api-key", key), self.now());
+        let (account, expires_at) = match self.inner.keys.get(&digest) {
+            Some(known) => known,
+            None => {
+                let (account, expires_at) = self.directory().api_key_holder(digest, now).await?.ok_or_else(unknown)?;
+                self.inner.keys.insert(digest, (account.id, expires_at));
+                (account.id, expires_at)
+            }
+        };
+        if expires_at.is_some_and(|until| until <= now) {
+            return Err(unknown());
+        }
+        self.account(account).await
+    }
+
+    async fn account(&self, id: UserId) -> Result<Arc<Account>, Fault> {
+        if let Some(account) = self.inner.accounts.get(&id) {
+            return Ok(account);
+        }
+        match self.directory().account(id).await {
+            Ok(account) => {
+                let account = Arc::new(account);
+                self.inner.accounts.insert(account.id, Arc::clone(&account));
+                Ok(account)
+            }
+            Err(DirectoryError::Unavailable) => Err(Fault::unavailable()),
+            Err(_) => Err(Fault::unauthenticated("the account is gone; sign in as another")),
+        }
     }
 
     /// What changed an account makes it be looked up again.

@@ -1,5 +1,6 @@
 //! Every route of the API: its path, what it is for, and who answers it.
 
+mod api_keys;
 mod applications;
 mod attributes;
 mod customers;
@@ -109,6 +110,23 @@ fn people(table: Table) -> Table {
                 "the link's token",
             ),
             get(sign_in::activation_page),
+        )
+        .get(
+            "/api/claimd/v1/api-keys",
+            Op::new("Sign-in", "My API keys").list::<api_keys::ApiKeyJson>(),
+            get(api_keys::list),
+        )
+        .post(
+            "/api/claimd/v1/api-keys",
+            Op::new("Sign-in", "Make an API key, which acts as me; shown once")
+                .body::<api_keys::ApiKeyRequest>()
+                .answer::<api_keys::ApiKeyJson>(),
+            post(api_keys::create),
+        )
+        .delete(
+            "/api/claimd/v1/api-keys/{keyId}",
+            Op::new("Sign-in", "Remove an API key; it ends at once").refuses(404, "unknown"),
+            delete(api_keys::remove),
         )
         .post(
             "/api/user",

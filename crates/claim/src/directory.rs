@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::{DeviceId, DeviceName, PayloadFormat, ProfileId, TenantId};
+use crate::device::{DeviceId, DeviceName, PayloadFormat, ProfileId, TenantId, id};
 use crate::owner::{Authority, CustomerId, UserId};
 use crate::ports::{AttemptKeys, PortFuture};
 use crate::secret::{Secret, SecretDigest};
@@ -289,6 +289,39 @@ pub struct RefreshSession {
     pub expires_at: Timestamp,
 }
 
+id! {
+    /// An API key; not the secret.
+    ApiKeyId
+}
+
+/// An API key as it may be shown. It acts as its account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// Whose.
+    pub account: UserId,
+    /// What it is for.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Valid until just before; `None`: until it is removed.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A new API key.
+#[derive(Clone, Debug)]
+pub struct ApiKeyDraft {
+    /// Whose.
+    pub account: UserId,
+    /// What it is for.
+    pub name: String,
+    /// Digest of the key.
+    pub digest: [u8; 32],
+    /// Valid until just before.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// What using a refresh token did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshUse {
@@ -392,6 +425,15 @@ pub trait Directory: Send + Sync {
     ) -> Answer<'_, RefreshUse>;
     /// The key that signs sessions (32 bytes, sealed at rest) and its id; made on first use.
     fn signing_key(&self, now: Timestamp) -> Answer<'_, (String, Arc<Secret<Vec<u8>>>)>;
+
+    /// Makes an API key, at most 100 an account.
+    fn create_api_key(&self, draft: ApiKeyDraft, now: Timestamp) -> Answer<'_, ApiKey>;
+    /// An account's API keys, oldest first.
+    fn api_keys(&self, account: UserId) -> Answer<'_, Vec<ApiKey>>;
+    /// Removes an account's API key.
+    fn delete_api_key(&self, account: UserId, id: ApiKeyId, now: Timestamp) -> Answer<'_, ()>;
+    /// The account of an API key that is valid, and until when it is.
+    fn api_key_holder(&self, digest: [u8; 32], now: Timestamp) -> Answer<'_, Option<(Account, Option<Timestamp>)>>;
 
     /// Makes or changes a device; with the credential's clear text the once it may be shown, if one was generated.
     fn save_device(

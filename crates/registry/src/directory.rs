@@ -1,6 +1,7 @@
 //! Makers' and operators' work, by kind of thing: every statement names the tenant.
 
 mod accounts;
+mod api_keys;
 pub(crate) mod credentials;
 pub(crate) mod customers;
 pub(crate) mod devices;
@@ -15,9 +16,9 @@ use std::sync::Arc;
 
 use claim::device::ProfileId;
 use claim::directory::{
-    Account, AccountDraft, Answer, AuditRow, ClaimSettings, ClaimSettingsChange, CredentialDraft, CredentialView,
-    Customer, DeviceDraft, DeviceProfile, DeviceRecord, Directory, DirectoryError, Page, PageRequest, RefreshSession,
-    RefreshUse, Tenant,
+    Account, AccountDraft, Answer, ApiKey, ApiKeyDraft, ApiKeyId, AuditRow, ClaimSettings, ClaimSettingsChange,
+    CredentialDraft, CredentialView, Customer, DeviceDraft, DeviceProfile, DeviceRecord, Directory, DirectoryError,
+    Page, PageRequest, RefreshSession, RefreshUse, Tenant,
 };
 use claim::ports::AttemptKeys;
 use claim::{CustomerId, DeviceId, DeviceName, PortFuture, Secret, TenantId, Timestamp, Unavailable, UserId};
@@ -225,6 +226,22 @@ impl Directory for SqliteRegistry {
     fn signing_key(&self, now: Timestamp) -> Answer<'_, (String, Arc<Secret<Vec<u8>>>)> {
         let sealer = Arc::clone(&self.sealer);
         self.change(move |connection, _| sessions::signing_key(connection, &sealer, now))
+    }
+
+    fn create_api_key(&self, draft: ApiKeyDraft, now: Timestamp) -> Answer<'_, ApiKey> {
+        self.change(move |connection, _| api_keys::create(connection, &draft, now))
+    }
+
+    fn api_keys(&self, account: UserId) -> Answer<'_, Vec<ApiKey>> {
+        PortFuture::later(self.look(move |connection| api_keys::list(connection, account)))
+    }
+
+    fn delete_api_key(&self, account: UserId, id: ApiKeyId, now: Timestamp) -> Answer<'_, ()> {
+        self.change(move |connection, _| api_keys::delete(connection, account, id, now))
+    }
+
+    fn api_key_holder(&self, digest: [u8; 32], now: Timestamp) -> Answer<'_, Option<(Account, Option<Timestamp>)>> {
+        PortFuture::later(self.look(move |connection| api_keys::holder(connection, digest, now)))
     }
 
     fn save_device(

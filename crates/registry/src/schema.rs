@@ -4,8 +4,11 @@
 use rusqlite::Connection;
 
 /// Every migration, oldest first; the position is the version.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_applications.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_applications.sql"),
+    include_str!("migrations/0003_api_keys.sql"),
+];
 
 /// Why a database cannot be used.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ mod tests {
         migrate(&mut connection).unwrap();
         migrate(&mut connection).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(migrate(&mut connection), Err(SchemaError::Newer { found: 99, known: 2 })));
+        assert!(matches!(migrate(&mut connection), Err(SchemaError::Newer { found: 99, known: 3 })));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use claim::device::{PayloadFormat, ProfileId};
 use claim::directory::{
-    AccountDraft, ClaimSettingsChange, CredentialDraft, CredentialKind, DeviceDraft, DeviceProfile, DeviceRecord,
-    Directory, DirectoryError, PageRequest, RefreshSession, RefreshUse,
+    AccountDraft, ApiKeyDraft, ClaimSettingsChange, CredentialDraft, CredentialKind, DeviceDraft, DeviceProfile,
+    DeviceRecord, Directory, DirectoryError, PageRequest, RefreshSession, RefreshUse,
 };
 use claim::owner::Authority;
 use claim::{CustomerId, DeviceId, DeviceName, Secret, SecretDigest, TenantId, UserId};
@@ -29,6 +29,7 @@ pub async fn all<D: Directory>(install: impl Fn() -> Arc<D>) {
     an_activation_works_once_and_in_time(&*install()).await;
     only_gateways_get_relations(&*install()).await;
     the_signing_key_stays(&*install()).await;
+    an_api_key_acts_as_its_account_until_it_ends(&*install()).await;
 }
 
 fn draft(name: &str) -> DeviceDraft {
@@ -352,4 +353,45 @@ pub async fn the_signing_key_stays(directory: &dyn Directory) {
     let (second_id, second) = directory.signing_key(at(1)).await.expect("a key");
     assert_eq!(first.expose().len(), 32);
     assert_eq!((first_id, first.expose()), (second_id, second.expose()));
+}
+
+/// By its time, by being removed, or with the account.
+pub async fn an_api_key_acts_as_its_account_until_it_ends(directory: &dyn Directory) {
+    let tenant = tenant(directory, "maker").await;
+    let account = async |email| {
+        let draft = person(tenant, Authority::TenantAdmin, email);
+        directory.create_account(draft, at(0)).await.expect("an account").id
+    };
+    let (mine, other) = (account("x@example.com").await, account("y@example.com").await);
+    let make = |account, digest: u8, expires_at| {
+        let (name, digest) = (format!("key {digest}"), [digest; 32]);
+        directory.create_api_key(ApiKeyDraft { account, name, digest, expires_at }, at(1))
+    };
+    let first = make(mine, 1, None).await.expect("a key");
+    make(mine, 2, Some(at(100))).await.expect("a key");
+    make(other, 3, None).await.expect("a key");
+    let holder = async |digest: u8, ms| {
+        let found = directory.api_key_holder([digest; 32], at(ms)).await.expect("an answer");
+        found.map(|(account, expires_at)| (account.id, expires_at))
+    };
+    assert_eq!(holder(1, 2).await, Some((mine, None)));
+    assert_eq!((holder(2, 99).await, holder(2, 100).await), (Some((mine, Some(at(100)))), None));
+    assert_eq!(holder(4, 2).await, None);
+    let names: Vec<String> = directory.api_keys(mine).await.expect("keys").into_iter().map(|key| key.name).collect();
+    assert_eq!(names, ["key 1", "key 2"]);
+    let not_found = Err(DirectoryError::NotFound("API key"));
+    assert_eq!(directory.delete_api_key(other, first.id, at(3)).await, not_found, "another's");
+    directory.delete_api_key(mine, first.id, at(3)).await.expect("gone");
+    assert_eq!(directory.delete_api_key(mine, first.id, at(4)).await, not_found);
+    assert_eq!(holder(1, 5).await, None);
+    directory.delete_account(tenant, other).await.expect("gone");
+    assert_eq!(holder(3, 5).await, None);
+    for digest in 10..109 {
+        make(mine, digest, None).await.expect("room for 100");
+    }
+    assert!(matches!(make(mine, 109, None).await, Err(DirectoryError::Refused(_))));
+    let audited: Vec<String> =
+        directory.audit(tenant, 0, 1_000).await.expect("rows").into_iter().map(|row| row.action).collect();
+    assert_eq!(audited.iter().filter(|action| *action == "api_key.deleted").count(), 1);
+    assert_eq!(audited.iter().filter(|action| *action == "api_key.created").count(), 102);
 }

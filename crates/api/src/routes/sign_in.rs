@@ -2,8 +2,6 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claim::Secret;
 use claim::directory::{Account, RefreshSession, RefreshUse};
 use listener::PeerAddress;
@@ -12,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::One;
 use crate::Api;
+use crate::bearer::random_token;
 use crate::extract::{Caller, Sent};
 use crate::model::UserJson;
 use crate::passwords::{PasswordFault, Passwords};
@@ -68,15 +67,8 @@ impl From<PasswordFault> for Fault {
     }
 }
 
-/// A random token: 256 bits.
-pub(super) fn random_token() -> Result<Secret<String>, Fault> {
-    let mut bytes = Secret::new([0_u8; 32]);
-    getrandom::fill(bytes.expose_mut()).map_err(|_| Fault::unavailable())?;
-    Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes.expose())))
-}
-
 impl Api {
-    pub(super) fn token_digest(&self, purpose: &str, token: &str) -> [u8; 32] {
+    pub(crate) fn token_digest(&self, purpose: &str, token: &str) -> [u8; 32] {
         self.inner.parts.keyring.token_digest(purpose, token.as_bytes())
     }
 

@@ -11,9 +11,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::sign_in::random_token;
 use super::{One, kept, title};
 use crate::Api;
+use crate::bearer::random_token;
 use crate::extract::{At, Caller, Sent};
 use crate::model::{AuthorityName, EntityId, UserJson};
 use crate::reply::Fault;
