@@ -239,3 +239,45 @@ fn an_api_key_acts_as_its_maker_until_it_is_removed() {
     nonsense.bearer = Some("clk_nonsense".to_owned());
     assert_eq!(problem(&nonsense.get(APPLICATIONS)).0, 401);
 }
+
+#[test]
+fn a_maker_pauses_asks_for_presence_and_takes_a_device_back() {
+    let server = Server::start();
+    let world = World::new(&server);
+    let maker = &world.maker;
+    let path = format!("{}/pump-1", devices("default"));
+    maker.post(&devices("default"), &json!({"id": "pump-1", "code": {"value": "BEEF1234"}})).ok();
+    let frozen = put(maker, &path, &json!({"frozen": true, "reason": "recall"})).ok();
+    assert_eq!((&frozen["frozen"], &frozen["presence"]), (&json!(true), &json!(false)));
+    assert_eq!(world.alice.client.claim("pump-1", "BEEF1234").header("claim-reason"), Some("frozen"));
+    assert_eq!(
+        world.alice.client.claim("pump-1", "BEEF1235").header("claim-reason"),
+        Some("refused"),
+        "nobody else hears"
+    );
+    put(maker, &path, &json!({"frozen": false, "presence": true})).ok();
+    assert_eq!(world.alice.client.claim("pump-1", "BEEF1234").header("claim-reason"), Some("press_button"));
+    // It has a credential all the same; now somebody presses its button.
+    let uid = maker.get(&path).ok()["uid"].clone();
+    let credentials = maker.get(&format!("/api/device/{}/credentials", uid.as_str().expect("an id"))).ok();
+    let token = credentials["credentialsId"].as_str().expect("a token").to_owned();
+    let announced = Client::stranger(&server.http).post(&format!("/api/v1/{token}/claim"), &json!({}));
+    assert_eq!(announced.status, 200, "{announced:?}");
+    assert_eq!(world.alice.client.claim("pump-1", "BEEF1234").status, 200);
+    let force = format!("{path}/force-release");
+    assert_eq!(problem(&world.alice.client.post(&force, &json!({"reason": "mine"}))).0, 403);
+    assert_eq!(problem(&maker.post(&force, &json!({"reason": ""}))).0, 400);
+    assert_eq!(maker.post(&force, &json!({"reason": "returned to the shop"})).ok()["owner"], Value::Null);
+    assert_eq!(problem(&maker.post(&force, &json!({"reason": "again"}))).0, 400);
+    let rows = maker.get("/api/claimd/v1/audit?limit=1000").ok()["data"].clone();
+    let reasons = |action: &str| {
+        let rows = rows.as_array().expect("rows").iter().filter(|row| row["action"] == action);
+        rows.map(|row| row["reason"].as_str().expect("a reason").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons("device.frozen"), ["recall"]);
+    assert_eq!(reasons("device.claim_force_released"), ["returned to the shop"]);
+    assert_eq!(reasons("unclaim").len(), 1);
+    for bad in [json!({"frozen": "yes"}), json!({"frozn": true}), json!({"reason": "x".repeat(256)})] {
+        assert_eq!(problem(&put(maker, &path, &bad)).0, 400, "{bad}");
+    }
+}

@@ -420,6 +420,20 @@ fn listings(table: Table) -> Table {
         .get(DEVICE, op("One device where it is listed now").answer::<ListedJson>(), get(applications::device))
         .delete(DEVICE, op("Remove a device that has no owner"), delete(applications::remove_device))
         .put(
+            DEVICE,
+            op("Pause or allow claiming, or ask for presence; what is left out stays")
+                .body::<applications::DeviceUpdate>()
+                .answer::<ListedJson>(),
+            put(applications::change_device),
+        )
+        .post(
+            "/api/claimd/v1/applications/{application}/devices/{device}/force-release",
+            op("Take a device from its owner, with the reason for the audit log")
+                .body::<applications::ForcedRelease>()
+                .answer::<ListedJson>(),
+            post(applications::force_release),
+        )
+        .put(
             CODE,
             op("Store or generate a claim code, or change its window; a generated one is shown once")
                 .body::<applications::CodeRequest>()

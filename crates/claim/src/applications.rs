@@ -110,6 +110,10 @@ pub struct ListedDevice {
     pub claimed_at: Option<Timestamp>,
     /// The maker's word on this device; `None`: none.
     pub claiming_allowed: Option<bool>,
+    /// Whether its maker has paused claiming for it.
+    pub frozen: bool,
+    /// Whether its code counts only with a fresh announcement.
+    pub presence: bool,
     /// Its claim code, as far as it may be shown.
     pub code: Option<CodeView>,
     /// When it was made.
@@ -175,6 +179,19 @@ pub struct NewDevice {
     pub code: Option<NewCode>,
 }
 
+/// A change of what may be done with a device; `None` leaves a field as it is.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceChange {
+    /// The maker's word on this device; `Some(None)`: none.
+    pub claiming_allowed: Option<Option<bool>>,
+    /// Pause or go on.
+    pub frozen: Option<bool>,
+    /// Whether its code counts only with a fresh announcement.
+    pub presence: Option<bool>,
+    /// Why, for the audit log.
+    pub reason: Option<String>,
+}
+
 /// Who does it, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct By {
@@ -228,6 +245,8 @@ pub trait Applications: Send + Sync {
     fn change_code(&self, tenant: TenantId, home: Place, change: CodeChange, by: By) -> Answer<'_, ListedDevice>;
     /// The claim code in clear, audited; refused when there is none.
     fn read_code(&self, tenant: TenantId, home: Place, by: By) -> Answer<'_, Secret<String>>;
-    /// The maker's word on one device.
-    fn allow_claiming(&self, tenant: TenantId, home: Place, allowed: Option<bool>, by: By) -> Answer<'_, ListedDevice>;
+    /// Changes what may be done with a device. A claim under way looks again.
+    fn change_device(&self, tenant: TenantId, home: Place, change: DeviceChange, by: By) -> Answer<'_, ListedDevice>;
+    /// Records why the tenant's admin took a device from its owner; the release itself is the domain's.
+    fn note_forced_release(&self, tenant: TenantId, home: Place, reason: String, by: By) -> Answer<'_, ()>;
 }

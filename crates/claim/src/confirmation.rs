@@ -267,17 +267,23 @@ impl Confirmation {
     fn prove(&self, subject: &ClaimSubject, sighting: Option<Sighting>, shown: &ShownSecret, now: Timestamp) -> Proof {
         let device = &subject.device;
         let pending = sighting.filter(|seen| device.claim_reset_at.is_none_or(|fence| seen.claim.received_at > fence));
-        let pending_right = pending.is_some_and(|seen| seen.claim.digest == shown.exact);
+        // With presence the code is the secret, and any announcement shows that somebody is at the device.
+        let presence = device.presence && subject.stored_code.is_some();
+        let pending_right = !presence && pending.is_some_and(|seen| seen.claim.digest == shown.exact);
         let code = subject.stored_code.map(|code| (code.digest, shown.as_compared(code.any_case)));
         let code_right = code.is_some_and(|(stored, shown)| stored == shown);
         let code_window = subject.stored_code.map(|code| window(code.from, code.until, now));
         if !self.parts.policy.allows(device) && (pending_right || code_right) {
             return Proof::Not { cause: RefusalCause::NotAllowed, right: true };
         }
-        if let Some(seen) = pending.filter(|seen| pending_right && seen.live(now)) {
+        let here = pending.filter(|seen| seen.live(now));
+        if let Some(seen) = here.filter(|_| pending_right) {
             return Proof::Right(Freshness::ReceivedAt(seen.claim.received_at), Some(seen), shown.exact);
         }
         if let Some((digest, _)) = code.filter(|_| code_right && code_window == Some(WindowState::Open)) {
+            if presence && here.is_none() {
+                return Proof::Not { cause: RefusalCause::NotPresent, right: true };
+            }
             return Proof::Right(Freshness::Generation(device.generation), pending, digest);
         }
         let cause = match (code_right, code_window) {

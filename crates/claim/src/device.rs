@@ -194,6 +194,10 @@ pub struct Device {
     pub claimed_at: Option<Timestamp>,
     /// Whether the application it is at home in is authorised for claiming.
     pub authorized: bool,
+    /// Whether its maker has paused claiming for it.
+    pub frozen: bool,
+    /// Whether its stored code counts only while a fresh announcement is pending: somebody is at the device.
+    pub presence: bool,
     /// The maker's word on this device; counts only where devices are not claimable by default.
     pub claiming_allowed: bool,
     /// The fence: a pending claim received at or before this instant is void for ever.

@@ -239,11 +239,19 @@ pub enum MakerEvent {
     CodeRead,
     /// The maker's word on one device changed.
     ClaimingAllowedChanged,
+    /// The maker has paused claiming for one device.
+    Frozen,
+    /// The pause is over.
+    Unfrozen,
+    /// Whether a code needs an announcement changed.
+    PresenceChanged,
+    /// The tenant's admin took a device from its owner.
+    ForceReleased,
 }
 
 impl MakerEvent {
     /// All.
-    pub const ALL: [MakerEvent; 10] = [
+    pub const ALL: [MakerEvent; 14] = [
         Self::ApplicationCreated,
         Self::ApplicationDeleted,
         Self::ClaimingAuthorized,
@@ -254,6 +262,10 @@ impl MakerEvent {
         Self::CodeDeleted,
         Self::CodeRead,
         Self::ClaimingAllowedChanged,
+        Self::Frozen,
+        Self::Unfrozen,
+        Self::PresenceChanged,
+        Self::ForceReleased,
     ];
 
     /// Its name.
@@ -269,6 +281,10 @@ impl MakerEvent {
             Self::CodeDeleted => "device.code_deleted",
             Self::CodeRead => "device.code_read",
             Self::ClaimingAllowedChanged => "device.claiming_allowed_changed",
+            Self::Frozen => "device.frozen",
+            Self::Unfrozen => "device.unfrozen",
+            Self::PresenceChanged => "device.presence_changed",
+            Self::ForceReleased => "device.claim_force_released",
         }
     }
 

@@ -57,7 +57,7 @@ impl ClaimPolicy {
 
     /// Whether the maker lets this device be claimed at all.
     pub fn allows(&self, device: &Device) -> bool {
-        device.authorized && (self.allow_by_default || device.claiming_allowed)
+        device.authorized && !device.frozen && (self.allow_by_default || device.claiming_allowed)
     }
 }
 

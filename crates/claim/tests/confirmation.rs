@@ -242,6 +242,39 @@ async fn lower_case_opens_an_upper_case_code_and_no_other_secret() {
 }
 
 #[tokio::test]
+async fn where_presence_is_asked_for_a_code_counts_only_with_a_fresh_announcement() {
+    let world = World::new();
+    let device = world.registry.add_device(world.tenant, "pump");
+    world.registry.set_upper_code(device, "BEEF1234");
+    world.registry.change(device, |device| device.presence = true);
+    let who = owner(&world);
+    assert_eq!(cause(&confirm(&world, &who, "pump", "BEEF1234", at(1)).await), (RefusalCause::NotPresent, true));
+    assert_eq!(cause(&confirm(&world, &who, "pump", "BEEF1235", at(1)).await), (RefusalCause::WrongSecret, false));
+    // The announcement shows that somebody is there; its own secret is none.
+    announce(&world, device, "announced", at(2), MINUTE).await;
+    assert_eq!(cause(&confirm(&world, &who, "pump", "announced", at(3)).await), (RefusalCause::WrongSecret, false));
+    let late = at(2).plus(MINUTE);
+    assert_eq!(cause(&confirm(&world, &who, "pump", "BEEF1234", late).await), (RefusalCause::NotPresent, true));
+    assert!(claimed(&confirm(&world, &who, "pump", "beef1234", at(4)).await));
+    assert_eq!(world.cache.peek(device, at(5)).await, Ok(None), "used up");
+    // Announcements of before a claim show nothing after it.
+    unclaim(&world, &who, "pump", at(10)).await;
+    world.registry.set_upper_code(device, "BEEF1234");
+    announce(&world, device, "", at(10), MINUTE).await;
+    assert_eq!(cause(&confirm(&world, &who, "pump", "BEEF1234", at(11)).await), (RefusalCause::NotPresent, true));
+    announce(&world, device, "", at(12), MINUTE).await;
+    assert!(claimed(&confirm(&world, &who, "pump", "BEEF1234", at(13)).await));
+}
+
+#[tokio::test]
+async fn without_a_stored_code_presence_asks_for_nothing_more() {
+    let world = World::new();
+    let device = announced(&world, "pump", "s").await;
+    world.registry.change(device, |device| device.presence = true);
+    assert!(claimed(&confirm(&world, &owner(&world), "pump", "s", at(1)).await));
+}
+
+#[tokio::test]
 async fn a_device_asked_for_by_its_eui_is_the_one_asked_for_by_name() {
     let mut world = World::new();
     world.budgets.per_account_and_device = 3;

@@ -175,7 +175,7 @@ fn apply(connection: &Connection, after: &mut After, assign: &Assign) -> Result<
              code_from = CASE WHEN ?11 THEN code_from END, code_until = CASE WHEN ?11 THEN code_until END, \
              code_any_case = CASE WHEN ?11 THEN code_any_case END, \
              code_sealed = CASE WHEN ?11 THEN code_sealed END \
-             WHERE id = ?1 AND tenant = ?2 AND owner IS NULL AND (?7 OR claiming_allowed = 1) \
+             WHERE id = ?1 AND tenant = ?2 AND owner IS NULL AND NOT frozen AND (?7 OR claiming_allowed = 1) \
              AND (?6 IS NULL OR claim_reset_at IS NULL OR claim_reset_at < ?6) \
              AND (?8 IS NULL OR generation = ?8) \
              AND EXISTS (SELECT 1 FROM application h WHERE h.id = home_application AND h.claiming_authorized) \
@@ -236,7 +236,7 @@ fn unless_owned(connection: &Connection, assign: &Assign, refused: Assignment) -
             claimed_at: row.claimed_at.unwrap_or(assign.now),
             generation: row.generation,
         },
-        None if !row.authorized || (!assign.allow_by_default && !row.allowed) => Assignment::NotAllowed,
+        None if !row.authorized || row.frozen || (!assign.allow_by_default && !row.allowed) => Assignment::NotAllowed,
         None => refused,
     })
 }
@@ -294,6 +294,7 @@ pub(crate) struct Standing {
     pub(crate) fence: Option<Timestamp>,
     allowed: bool,
     authorized: bool,
+    frozen: bool,
 }
 
 pub(crate) fn standing(
@@ -311,12 +312,13 @@ pub(crate) fn standing(
             fence: rows::optional_instant(row, 5)?,
             allowed: row.get::<_, Option<bool>>(6)?.unwrap_or(false),
             authorized: row.get(7)?,
+            frozen: row.get(8)?,
         })
     };
     connection
         .prepare_cached(
             "SELECT d.name, d.owner, d.proof_digest, d.claimed_at, d.generation, d.claim_reset_at, d.claiming_allowed, \
-             h.claiming_authorized FROM device d JOIN application h ON h.id = d.home_application \
+             h.claiming_authorized, d.frozen FROM device d JOIN application h ON h.id = d.home_application \
              WHERE d.id = ?1 AND d.tenant = ?2",
         )?
         .query_row(params![device.as_bytes(), tenant.as_bytes()], read)

@@ -5,7 +5,8 @@ mod codes;
 mod devices;
 
 use claim::applications::{
-    Application, ApplicationChange, ApplicationDraft, Applications, By, CodeChange, ListedDevice, NewDevice, Place,
+    Application, ApplicationChange, ApplicationDraft, Applications, By, CodeChange, DeviceChange, ListedDevice,
+    NewDevice, Place,
 };
 use claim::directory::{Answer, Page, PageRequest};
 use claim::event::MakerEvent;
@@ -55,6 +56,8 @@ struct Deed<'a> {
     subject: &'a [u8; 16],
     name: &'a str,
     event: MakerEvent,
+    /// Why, if anybody said.
+    reason: Option<&'a str>,
 }
 
 impl Deed<'_> {
@@ -71,7 +74,7 @@ impl Deed<'_> {
                 by.account.as_bytes(),
                 self.event.name(),
                 device,
-                self.name
+                self.reason.unwrap_or(self.name)
             ])?;
         outbox::insert_maker(connection, self.tenant, self.subject, self.name, self.event, by.now)?;
         after.event = true;
@@ -154,8 +157,12 @@ impl Applications for SqliteRegistry {
         self.change(move |connection, after| codes::read(connection, after, &vault, tenant, &home, by))
     }
 
-    fn allow_claiming(&self, tenant: TenantId, home: Place, allowed: Option<bool>, by: By) -> Answer<'_, ListedDevice> {
-        self.change(move |connection, after| devices::allow(connection, after, tenant, &home, allowed, by))
+    fn change_device(&self, tenant: TenantId, home: Place, change: DeviceChange, by: By) -> Answer<'_, ListedDevice> {
+        self.change(move |connection, after| devices::change(connection, after, tenant, &home, &change, by))
+    }
+
+    fn note_forced_release(&self, tenant: TenantId, home: Place, reason: String, by: By) -> Answer<'_, ()> {
+        self.change(move |connection, after| devices::note_release(connection, after, tenant, &home, &reason, by))
     }
 }
 

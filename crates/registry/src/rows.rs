@@ -55,9 +55,9 @@ pub(crate) fn format(row: &Row<'_>, column: usize) -> Result<PayloadFormat> {
 
 /// The columns [`device`] reads, from [`DEVICE_FROM`].
 pub(crate) const DEVICE: &str = "d.id, d.tenant, d.name, d.gateway, p.mqtt_format, p.coap_format, d.owner, d.claimed_at, \
-     d.claiming_allowed, d.claim_reset_at, d.generation, h.claiming_authorized";
+     d.claiming_allowed, d.claim_reset_at, d.generation, h.claiming_authorized, d.frozen, d.presence";
 /// How many columns [`DEVICE`] has.
-pub(crate) const DEVICE_COLUMNS: usize = 12;
+pub(crate) const DEVICE_COLUMNS: usize = 14;
 pub(crate) const DEVICE_FROM: &str =
     "device d JOIN profile p ON p.id = d.profile JOIN application h ON h.id = d.home_application";
 
@@ -75,6 +75,8 @@ pub(crate) fn device(row: &Row<'_>) -> Result<Device> {
         claim_reset_at: optional_instant(row, 9)?,
         generation: row.get(10)?,
         authorized: row.get(11)?,
+        frozen: row.get(12)?,
+        presence: row.get(13)?,
     })
 }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use claim::applications::{
-    ApplicationChange, ApplicationDraft, Applications, By, CodeChange, Identity, ListedDevice, NewCode, NewDevice,
-    Place,
+    ApplicationChange, ApplicationDraft, Applications, By, CodeChange, DeviceChange, Identity, ListedDevice, NewCode,
+    NewDevice, Place,
 };
 use claim::directory::{Directory, DirectoryError, PageRequest};
 use claim::ports::{
@@ -286,7 +286,19 @@ pub async fn unauthorised_applications_give_nothing_away(install: &dyn Install) 
     assert_eq!(assign(install, &second, owner, None, 4).await, Assignment::NotAllowed);
     assert_eq!(subject(install, &first).await.device.owner, Some(owner));
     authorize(true, 5).await;
-    assert!(matches!(assign(install, &second, owner, None, 6).await, Assignment::Assigned { .. }));
+    let freeze = async |frozen, ms| {
+        let change = DeviceChange { frozen: Some(frozen), ..DeviceChange::default() };
+        install.change_device(tenant, second.home.clone(), change, by(ms)).await.expect("changed");
+    };
+    freeze(true, 6).await;
+    assert!(install.device(second.device).await.unwrap().expect("there").frozen);
+    assert_eq!(assign(install, &second, owner, None, 7).await, Assignment::NotAllowed, "paused");
+    freeze(false, 8).await;
+    let proved = subject(install, &second).await.device.generation;
+    let change = DeviceChange { presence: Some(true), ..DeviceChange::default() };
+    install.change_device(tenant, second.home.clone(), change, by(9)).await.expect("changed");
+    assert!(subject(install, &second).await.device.generation > proved, "what was proved before must be proved again");
+    assert!(matches!(assign(install, &second, owner, None, 10).await, Assignment::Assigned { .. }));
 }
 
 /// Without a target only the owner changes.
@@ -378,7 +390,16 @@ pub async fn deeds_are_audited_and_told(install: &dyn Install) {
     install.change_code(tenant, home.clone(), CodeChange::Set(code("BEEF1234")), by(4)).await.expect("set");
     install.read_code(tenant, home.clone(), by(5)).await.expect("read");
     install.change_code(tenant, home.clone(), CodeChange::Delete, by(6)).await.expect("deleted");
-    install.allow_claiming(tenant, home.clone(), Some(false), by(7)).await.expect("changed");
+    let change = DeviceChange { claiming_allowed: Some(Some(false)), ..DeviceChange::default() };
+    install.change_device(tenant, home.clone(), change, by(7)).await.expect("changed");
+    for frozen in [true, true, false] {
+        let change =
+            DeviceChange { frozen: Some(frozen), reason: Some("stolen lorry".to_owned()), ..DeviceChange::default() };
+        install.change_device(tenant, home.clone(), change, by(7)).await.expect("changed");
+    }
+    let change = DeviceChange { presence: Some(true), ..DeviceChange::default() };
+    install.change_device(tenant, home.clone(), change, by(7)).await.expect("changed");
+    install.note_forced_release(tenant, home.clone(), "court order 7".to_owned(), by(7)).await.expect("noted");
     install.remove(tenant, home, by(8)).await.expect("gone");
     let told = [
         "application.created",
@@ -388,10 +409,17 @@ pub async fn deeds_are_audited_and_told(install: &dyn Install) {
         "device.code_set",
         "device.code_deleted",
         "device.claiming_allowed_changed",
+        "device.frozen",
+        "device.unfrozen",
+        "device.presence_changed",
+        "device.claim_force_released",
         "device.deleted",
     ];
-    let audited: Vec<String> =
-        install.audit(tenant, 0, 100).await.expect("rows").into_iter().map(|row| row.action).collect();
+    let rows = install.audit(tenant, 0, 100).await.expect("rows");
+    let reasons: Vec<&str> =
+        rows.iter().filter(|row| row.reason.contains(' ')).map(|row| row.reason.as_str()).collect();
+    assert_eq!(reasons, ["stolen lorry", "stolen lorry", "court order 7"]);
+    let audited: Vec<String> = rows.into_iter().map(|row| row.action).collect();
     let mut expected = told.to_vec();
     expected.insert(5, "device.code_read");
     assert_eq!(audited, expected);

@@ -3,9 +3,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Extensions, StatusCode};
 use claim::applications::{
-    Application, ApplicationChange, ApplicationDraft, By, CodeChange, Identity, ListedDevice, NewCode, NewDevice, Place,
+    Application, ApplicationChange, ApplicationDraft, By, CodeChange, DeviceChange, Identity, ListedDevice, NewCode,
+    NewDevice, Place,
 };
 use claim::{DeviceName, ListingId, Secret};
 use claim_codes::window::{parse_instant, show_instant};
@@ -14,11 +15,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{One, Page, Paging};
+use super::{One, Page, Paging, title};
 use crate::Api;
 use crate::extract::{Asked, At, Caller, Sent};
 use crate::model::PageJson;
-use crate::reply::Fault;
+use crate::reply::{self, Fault};
 
 /// An application.
 #[derive(Serialize, ToSchema)]
@@ -220,6 +221,10 @@ pub(crate) struct ListedJson {
     claimed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     claiming_allowed: Option<bool>,
+    /// Whether the maker has paused claiming.
+    frozen: bool,
+    /// Whether the code counts only with a fresh announcement.
+    presence: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<CodeJson>,
     created_at: String,
@@ -247,6 +252,8 @@ impl From<ListedDevice> for ListedJson {
             owner: device.owner.map(|owner| owner.uuid()),
             claimed_at: device.claimed_at.map(show_instant),
             claiming_allowed: device.claiming_allowed,
+            frozen: device.frozen,
+            presence: device.presence,
             code: device.code.map(|code| CodeJson {
                 valid_from: code.from.map(show_instant),
                 valid_to: code.until.map(show_instant),
@@ -510,8 +517,69 @@ pub(crate) async fn allow(
     At(path): At<Path>,
     Sent(request): Sent<Allowed>,
 ) -> One<ListedJson> {
+    let change = DeviceChange { claiming_allowed: request.allowed, ..DeviceChange::default() };
+    changed(&api, &caller, &path, change).await
+}
+
+/// What may be done with a device; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct DeviceUpdate {
+    /// `null`: none.
+    #[serde(default, deserialize_with = "there")]
+    #[schema(value_type = Option<bool>)]
+    claiming_allowed: Option<Option<bool>>,
+    /// Pauses claiming.
+    frozen: Option<bool>,
+    /// Whether the code counts only with a fresh announcement of the device.
+    presence: Option<bool>,
+    /// Why, for the audit log.
+    reason: Option<String>,
+}
+
+pub(crate) async fn change_device(
+    State(api): State<Api>,
+    caller: Caller,
+    At(path): At<Path>,
+    Sent(request): Sent<DeviceUpdate>,
+) -> One<ListedJson> {
+    let change = DeviceChange {
+        claiming_allowed: request.claiming_allowed,
+        frozen: request.frozen,
+        presence: request.presence,
+        reason: request.reason.as_deref().map(|reason| title("reason", reason)).transpose()?,
+    };
+    changed(&api, &caller, &path, change).await
+}
+
+async fn changed(api: &Api, caller: &Caller, path: &Path, change: DeviceChange) -> One<ListedJson> {
     let tenant = caller.maker()?.tenant;
-    let allowed = request.allowed.flatten();
-    let by = api.by(&caller);
-    Ok(Json(api.applications().allow_claiming(tenant, path.place()?, allowed, by).await?.into()))
+    Ok(Json(api.applications().change_device(tenant, path.place()?, change, api.by(caller)).await?.into()))
+}
+
+/// Why a device is taken from its owner.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForcedRelease {
+    reason: String,
+}
+
+pub(crate) async fn force_release(
+    State(api): State<Api>,
+    caller: Caller,
+    At(path): At<Path>,
+    extensions: Extensions,
+    Sent(request): Sent<ForcedRelease>,
+) -> One<ListedJson> {
+    let tenant = caller.maker()?.tenant;
+    let reason = title("reason", &request.reason)?;
+    let device = api.applications().at_home(tenant, path.place()?).await?;
+    if device.owner.is_none() {
+        return Err(Fault::bad_request("the device has no owner"));
+    }
+    // On record first: a release that nobody can explain is worse than an explanation of one that failed.
+    api.applications().note_forced_release(tenant, device.home.clone(), reason, api.by(&caller)).await?;
+    let origin = api.origin(&extensions);
+    reply::unclaimed(api.inner.parts.confirmation.release(caller.actor(), device.device, &origin, api.now()).await)?;
+    Ok(Json(api.applications().at_home(tenant, device.home).await?.into()))
 }

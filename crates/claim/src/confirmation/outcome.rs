@@ -88,6 +88,8 @@ pub enum RefusalCause {
     NotAllowed,
     /// Somebody else's.
     Owned,
+    /// The right stored code of a device that must announce itself too, and has not.
+    NotPresent,
     /// The right secret, but the id is in use in the target application.
     IdTaken,
     /// The right secret, but the owner has no such target application.
@@ -106,6 +108,7 @@ impl RefusalCause {
             Self::CodeEnded => "code_ended",
             Self::NotAllowed => "not_allowed",
             Self::Owned => "owned",
+            Self::NotPresent => "not_present",
             Self::IdTaken => "id_taken",
             Self::NoTarget => "no_target",
         }
@@ -135,6 +138,7 @@ impl Refusal {
                 RefusalCause::CodeEnded => Shown::Because("code_ended"),
                 RefusalCause::Owned => Shown::Owned,
                 RefusalCause::NotAllowed => Shown::Because("frozen"),
+                RefusalCause::NotPresent => Shown::Because("press_button"),
                 RefusalCause::IdTaken => Shown::Because("id_taken"),
                 RefusalCause::NoTarget => Shown::Because("no_target"),
                 RefusalCause::UnknownName | RefusalCause::NoEvidence | RefusalCause::WrongSecret => Shown::Refused,

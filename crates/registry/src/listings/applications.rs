@@ -63,7 +63,7 @@ pub(super) fn create(
         ])
         .map_err(taken("application id"))?;
     let name = draft.listing.as_str();
-    Deed { tenant, subject: id.as_bytes(), name, event: MakerEvent::ApplicationCreated }
+    Deed { tenant, subject: id.as_bytes(), name, event: MakerEvent::ApplicationCreated, reason: None }
         .record(connection, after, by)?;
     Ok(found(one(connection, tenant, &draft.listing)?, "application")?)
 }
@@ -113,7 +113,7 @@ pub(super) fn change(
         .execute(params![tenant.as_bytes(), listing.as_str(), authorized, invalidate])?;
     if authorized != before.claiming_authorized {
         let event = if authorized { MakerEvent::ClaimingAuthorized } else { MakerEvent::ClaimingUnauthorized };
-        let deed = Deed { tenant, subject: before.id.as_bytes(), name: listing.as_str(), event };
+        let deed = Deed { tenant, subject: before.id.as_bytes(), name: listing.as_str(), event, reason: None };
         deed.record(connection, after, by)?;
         // Any number of devices are at home in it.
         after.forget.push(Forget::Everything);
@@ -141,6 +141,7 @@ pub(super) fn delete(
         subject: application.id.as_bytes(),
         name: listing.as_str(),
         event: MakerEvent::ApplicationDeleted,
+        reason: None,
     };
     Ok(deed.record(connection, after, by)?)
 }

@@ -109,7 +109,7 @@ pub(super) fn read(
         .open(&bound_to(&tenant, &device.device), &sealed)
         .ok_or(DirectoryError::Refused("the code was sealed under another master key"))?;
     let subject = device.device.as_bytes();
-    let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::CodeRead };
+    let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::CodeRead, reason: None };
     deed.record(connection, after, by)?;
     Ok(Secret::new(String::from_utf8_lossy(clear.expose()).into_owned()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use claim::applications::{By, CodeView, Identity, ListedDevice, NewDevice, Place};
+use claim::applications::{By, CodeView, DeviceChange, Identity, ListedDevice, NewDevice, Place};
 use claim::directory::{DirectoryError, Page, PageRequest};
 use claim::event::MakerEvent;
 use claim::{CustomerId, DeviceId, DeviceName, Eui64, ListingId, TenantId};
@@ -17,7 +17,8 @@ use crate::writer::{After, Fault};
 
 const COLUMNS: &str = "d.id, d.tenant, d.name, d.label, h.listing, d.home_listing, a.listing, d.listing, d.dev_eui, \
      d.join_eui, d.external_id, d.serial_number, d.vendor_id, d.vendor_profile_id, d.description, d.texts, d.owner, \
-     d.claimed_at, d.claiming_allowed, d.code_any_case, d.code_from, d.code_until, d.code_set_at, d.created_at, d.version";
+     d.claimed_at, d.claiming_allowed, d.code_any_case, d.code_from, d.code_until, d.code_set_at, d.created_at, d.version, d.frozen, \
+     d.presence";
 const FROM: &str =
     "device d JOIN application h ON h.id = d.home_application JOIN application a ON a.id = d.application";
 
@@ -50,6 +51,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ListedDevice> {
         owner: rows::optional_bytes(row, 16)?.map(CustomerId::from_bytes),
         claimed_at: rows::optional_instant(row, 17)?,
         claiming_allowed: row.get(18)?,
+        frozen: row.get(25)?,
+        presence: row.get(26)?,
         code: match code {
             None => None,
             Some((_, set_at)) => {
@@ -170,7 +173,8 @@ pub(super) fn register(
     if let Some(code) = &new.code {
         codes::store(connection, vault, tenant, id, code, by.now)?;
     }
-    let deed = Deed { tenant, subject: id.as_bytes(), name: name.as_str(), event: MakerEvent::DeviceRegistered };
+    let deed =
+        Deed { tenant, subject: id.as_bytes(), name: name.as_str(), event: MakerEvent::DeviceRegistered, reason: None };
     deed.record(connection, after, by)?;
     after.forget.push(Forget::Device(id));
     let home = Place { application: application.clone(), device: new.listing.clone() };
@@ -204,25 +208,69 @@ pub(super) fn remove(
     }
     devices::delete(connection, after, tenant, device.device, by.now)?;
     let subject = device.device.as_bytes();
-    let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::DeviceDeleted };
+    let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::DeviceDeleted, reason: None };
     Ok(deed.record(connection, after, by)?)
 }
 
-pub(super) fn allow(
+pub(super) fn change(
     connection: &Connection,
     after: &mut After,
     tenant: TenantId,
     home: &Place,
-    allowed: Option<bool>,
+    change: &DeviceChange,
     by: By,
 ) -> Result<ListedDevice, Fault> {
     let device = found(at_home(connection, tenant, home)?, "device")?;
-    connection
-        .prepare_cached(
-            "UPDATE device SET claiming_allowed = ?2, claiming_allowed_at = ?3, version = version + 1 WHERE id = ?1",
-        )?
-        .execute(params![device.device.as_bytes(), allowed, allowed.map(|_| by.now.as_millis())])?;
-    changed(connection, after, &device, MakerEvent::ClaimingAllowedChanged, by)
+    let id = device.device.as_bytes();
+    let mut events = Vec::new();
+    if let Some(allowed) = change.claiming_allowed {
+        connection
+            .prepare_cached("UPDATE device SET claiming_allowed = ?2, claiming_allowed_at = ?3 WHERE id = ?1")?
+            .execute(params![id, allowed, allowed.map(|_| by.now.as_millis())])?;
+        events.push(MakerEvent::ClaimingAllowedChanged);
+    }
+    if let Some(frozen) = change.frozen.filter(|frozen| *frozen != device.frozen) {
+        connection.prepare_cached("UPDATE device SET frozen = ?2 WHERE id = ?1")?.execute(params![id, frozen])?;
+        events.push(if frozen { MakerEvent::Frozen } else { MakerEvent::Unfrozen });
+    }
+    if let Some(presence) = change.presence.filter(|presence| *presence != device.presence) {
+        // What was proved without an announcement must be proved again.
+        connection
+            .prepare_cached("UPDATE device SET presence = ?2, generation = generation + 1 WHERE id = ?1")?
+            .execute(params![id, presence])?;
+        events.push(MakerEvent::PresenceChanged);
+    }
+    connection.prepare_cached("UPDATE device SET version = version + 1 WHERE id = ?1")?.execute([id])?;
+    for event in events {
+        record(connection, after, &device, event, change.reason.as_deref(), by)?;
+    }
+    Ok(found(at_home(connection, device.tenant, &device.home)?, "device")?)
+}
+
+pub(super) fn note_release(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    home: &Place,
+    reason: &str,
+    by: By,
+) -> Result<(), Fault> {
+    let device = found(at_home(connection, tenant, home)?, "device")?;
+    Ok(record(connection, after, &device, MakerEvent::ForceReleased, Some(reason), by)?)
+}
+
+fn record(
+    connection: &Connection,
+    after: &mut After,
+    device: &ListedDevice,
+    event: MakerEvent,
+    reason: Option<&str>,
+    by: By,
+) -> rusqlite::Result<()> {
+    let (subject, name) = (device.device.as_bytes(), device.name.as_str());
+    Deed { tenant: device.tenant, subject, name, event, reason }.record(connection, after, by)?;
+    after.forget.push(Forget::Device(device.device));
+    Ok(())
 }
 
 /// Records what happened to a device and reads it again.
@@ -233,8 +281,6 @@ pub(super) fn changed(
     event: MakerEvent,
     by: By,
 ) -> Result<ListedDevice, Fault> {
-    let deed = Deed { tenant: device.tenant, subject: device.device.as_bytes(), name: device.name.as_str(), event };
-    deed.record(connection, after, by)?;
-    after.forget.push(Forget::Device(device.device));
+    record(connection, after, device, event, None, by)?;
     Ok(found(at_home(connection, device.tenant, &device.home)?, "device")?)
 }
