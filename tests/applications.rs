@@ -39,13 +39,14 @@ fn a_maker_makes_lists_changes_and_removes_applications() {
     {
         assert_eq!(problem(&maker.post(APPLICATIONS, &bad)).0, 400, "{bad}");
     }
-    assert!(problem(&maker.post(APPLICATIONS, &json!({"id": "spring-26"}))).1.contains("exists already"));
+    let (status, text) = problem(&maker.post(APPLICATIONS, &json!({"id": "spring-26"})));
+    assert!(status == 409 && text.contains("exists already"), "{text}");
     maker.post(&devices("spring-26"), &json!({"id": "pump-1"})).ok();
     assert!(problem(&maker.delete(&path)).1.contains("devices are listed"));
     maker.delete(&format!("{}/pump-1", devices("spring-26"))).ok();
     maker.delete(&path).ok();
     assert_eq!(problem(&maker.get(&path)).0, 404);
-    assert_eq!(problem(&maker.delete(&format!("{APPLICATIONS}/default"))).0, 400);
+    assert_eq!(problem(&maker.delete(&format!("{APPLICATIONS}/default"))).0, 409);
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn codes_are_set_generated_windowed_read_back_and_deleted() {
     put(maker, &code, &json!({"valid_from": "2026-01-01T00:00:00Z"})).ok();
     assert_eq!(world.alice.client.claim("Pump 1", "beef1234").status, 200);
     assert!(problem(&put(maker, &code, &json!({"value": "BEEF1234"}))).1.contains("takes no new code"));
-    assert_eq!(problem(&maker.delete(&format!("{}/pump-1", devices("default")))).0, 400);
+    assert_eq!(problem(&maker.delete(&format!("{}/pump-1", devices("default")))).0, 409);
     world.alice.client.unclaim("Pump 1");
     put(maker, &code, &json!({"value": "BEEF1234"})).ok();
     assert_eq!(maker.delete(&code).ok()["code"], Value::Null);

@@ -31,8 +31,20 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
-    let commands: [&[&str]; 6] =
-        [&["demo"], &["serve"], &["simulate", "device"], &["simulate", "gateway"], &["simulate", "owner"], &["load"]];
+    let commands: [&[&str]; 12] = [
+        &["demo"],
+        &["serve"],
+        &["simulate", "device"],
+        &["simulate", "gateway"],
+        &["simulate", "owner"],
+        &["load"],
+        &["login"],
+        &["application"],
+        &["device", "create"],
+        &["device", "claim"],
+        &["claim"],
+        &["qr"],
+    ];
     for command in commands {
         let output = run(claimd().args(command).arg("--help"), "");
         insta::assert_snapshot!(format!("help_{}", command.join("_")), String::from_utf8_lossy(&output.stdout));

@@ -27,6 +27,10 @@ fn a_maker_hands_devices_over_and_an_owner_takes_them_as_the_guides_say() {
         program("jq");
         program("curl");
         let mut bash = program("bash");
+        let binary = std::path::Path::new(env!("CARGO_BIN_EXE_claimd")).parent().expect("its folder");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(binary.to_owned()).chain(std::env::split_paths(&path));
+        bash.env("PATH", std::env::join_paths(folders).expect("a path")).env("XDG_CONFIG_HOME", folder.path());
         bash.current_dir(folder.path()).env("CLAIMD", format!("http://{}", server.http)).args(["-c", &blocks(page)]);
         bash
     };
@@ -44,6 +48,7 @@ fn a_maker_hands_devices_over_and_an_owner_takes_them_as_the_guides_say() {
         "given back, spent"
     );
     assert_eq!(device("pump-3")["code"], Value::Null, "deleted");
+    assert_eq!(device("pump-4")["frozen"], true);
     let image = std::fs::read(folder.path().join("pump-1.png")).expect("the label");
     assert!(image.starts_with(b"\x89PNG"));
     let codes = folder.path().join("codes.csv");

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "one test binary, many modules")]
 #![allow(clippy::unwrap_used, reason = "a test may end by it")]
 
+mod admin_tool;
 mod api_document;
 mod applications;
 mod bodies;

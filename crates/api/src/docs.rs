@@ -135,6 +135,9 @@ impl Op {
         let error = |about: &str| json!({"description": about, "content": error_content(path)});
         let mut usual =
             vec![(400, "the request is wrong; the message says where"), (503, "a store does not answer; try again")];
+        if path.starts_with("/api/claimd/") {
+            usual.push((409, "something else stands in the way; the message says what"));
+        }
         if !self.public {
             usual.extend([(401, "no or bad or expired bearer"), (403, "not for this account")]);
         }

@@ -29,11 +29,13 @@ pub(crate) struct Fault {
     code: u16,
     pub(crate) message: Cow<'static, str>,
     pub(crate) retry_after: Option<Duration>,
+    /// Something else stands in the way: 409 on our own routes; ThingsBoard says 400.
+    conflict: bool,
 }
 
 impl Fault {
     pub(crate) fn new(status: StatusCode, code: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        Self { status, code, message: message.into(), retry_after: None, conflict: false }
     }
 
     pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -80,11 +82,14 @@ impl Fault {
             status: u16,
             detail: &'a str,
         }
-        let title = self.status.canonical_reason().unwrap_or_default();
-        let problem = Problem { title, status: self.status.as_u16(), detail: &self.message };
+        let status = if self.conflict { StatusCode::CONFLICT } else { self.status };
+        let title = status.canonical_reason().unwrap_or_default();
+        let problem = Problem { title, status: status.as_u16(), detail: &self.message };
         let mut response = Json(problem).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        self.dress(response)
+        let mut response = self.dress(response);
+        *response.status_mut() = status;
+        response
     }
 
     fn dress(&self, mut response: Response) -> Response {
@@ -128,10 +133,11 @@ impl From<DirectoryError> for Fault {
     fn from(error: DirectoryError) -> Self {
         match error {
             DirectoryError::Taken(what) => {
-                Self::bad_request(format!("a {what} like this exists already; take another"))
+                let fault = Self::bad_request(format!("a {what} like this exists already; take another"));
+                Self { conflict: true, ..fault }
             }
             DirectoryError::NotFound(_) => Self::not_found(),
-            DirectoryError::InUse(by) => Self::bad_request(by),
+            DirectoryError::InUse(by) => Self { conflict: true, ..Self::bad_request(by) },
             DirectoryError::Refused(why) => Self::bad_request(why),
             DirectoryError::Unavailable => Self::unavailable(),
         }

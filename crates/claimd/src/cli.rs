@@ -1,5 +1,7 @@
 //! The command line: what may be asked for. What is done about it is in `commands` and `serve`.
 
+pub(crate) mod remote;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +34,20 @@ pub(crate) enum Command {
     Simulate(SimulateCommand),
     /// Put load on a running server: claims arrive whether or not it keeps up
     Load(LoadArgs),
+    /// Sign in at a running server and keep a key for it
+    Login(remote::LoginArgs),
+    /// Remove the key, here and there
+    Logout(remote::PlainArgs),
+    /// Who I am at the server
+    Whoami(remote::PlainArgs),
+    /// Applications: lists of devices that may be claimed, or not
+    Application(remote::With<remote::ApplicationCommand>),
+    /// Devices in applications, their codes, and claiming them
+    Device(remote::With<remote::DeviceCommand>),
+    /// Claims by a device's name
+    Claim(remote::With<remote::ClaimCommand>),
+    /// QR codes of devices, on the terminal or as files
+    Qr(remote::QrArgs),
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod events;
 mod keys;
 mod metrics;
 mod out;
+mod remote;
 mod serve;
 mod vitals;
 
@@ -34,6 +35,13 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Simulate(command) => commands::simulate::run(&command),
         Command::Load(args) => commands::simulate::load(&args),
+        Command::Login(args) => remote::login(&args),
+        Command::Logout(args) => remote::logout(&args.remote),
+        Command::Whoami(args) => remote::who_am_i(&args.remote),
+        Command::Application(command) => remote::application(&command),
+        Command::Device(command) => remote::device(&command),
+        Command::Claim(command) => remote::claim(&command),
+        Command::Qr(args) => remote::qr(&args),
     };
     exit.into()
 }

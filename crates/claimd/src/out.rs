@@ -11,10 +11,18 @@ pub(crate) enum Exit {
     Refused = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
+    /// No such thing.
+    NotFound = 3,
+    /// Not signed in, or not for this account.
+    Forbidden = 4,
+    /// Something else stands in the way: claimed already, exists already.
+    Conflict = 5,
     /// Out of tries; wait.
     RateLimited = 6,
     /// A server or store does not answer.
     Unavailable = 7,
+    /// Some of it was done.
+    Partly = 8,
     /// Stopped by the user.
     Stopped = 130,
 }

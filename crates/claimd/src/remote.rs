@@ -1,0 +1,149 @@
+//! The command line as a client of a running server: profiles, requests, answers, exit codes.
+//!
+//! Secrets never come from the command line as such but for a bare claim code, which is warned of.
+
+mod claims;
+mod client;
+mod makers;
+mod profile;
+mod qr;
+mod show;
+
+use std::io::{IsTerminal, Read};
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::cli::remote::{LoginArgs, RemoteArgs};
+use crate::out::{self, Exit};
+
+pub(crate) use claims::claim;
+pub(crate) use makers::{application, device};
+pub(crate) use qr::qr;
+
+use client::Client;
+use show::Shown;
+
+/// Why a command ends early: what to say and how to exit.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    exit: Exit,
+    what: String,
+    next: String,
+}
+
+impl Stop {
+    fn new(exit: Exit, what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), next: next.into() }
+    }
+
+    fn usage(what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what, next)
+    }
+}
+
+type Done<T = ()> = Result<T, Stop>;
+
+/// Runs a command and says how it ended.
+fn ended(done: Done<Exit>) -> Exit {
+    done.unwrap_or_else(|stop| {
+        out::error(&stop.what, &stop.next);
+        stop.exit
+    })
+}
+
+pub(crate) fn login(args: &LoginArgs) -> Exit {
+    ended(profile::login(args))
+}
+
+pub(crate) fn logout(remote: &RemoteArgs) -> Exit {
+    ended(profile::logout(remote))
+}
+
+pub(crate) fn who_am_i(remote: &RemoteArgs) -> Exit {
+    let ask = || {
+        let me = Client::of(remote)?.get("/api/auth/user")?;
+        Shown::one(remote, &["email", "authority", "tenantId.id", "customerId.id"]).show(&me);
+        Ok(Exit::Done)
+    };
+    ended(ask())
+}
+
+/// A secret as it may be given: `@FILE`, `-`, or with a warning as it is.
+fn secret(given: &str, what: &str) -> Done<String> {
+    let text = match given.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).map_err(|error| {
+            Stop::usage(format!("`{file}` cannot be read: {error}"), format!("name a file with the {what}"))
+        })?,
+        None if given == "-" => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Stop::usage(format!("standard input: {error}"), format!("send the {what} there")))?;
+            text
+        }
+        None => {
+            out::talk(format!(
+                "warning: the {what} is in your shell's history now; give @FILE, or - for standard input"
+            ));
+            given.to_owned()
+        }
+    };
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// An instant as people write it: RFC 3339, or `in 2 days` from now.
+fn instant(text: &str) -> Done<String> {
+    if let Some(wait) = text.strip_prefix("in ") {
+        let wait = humantime::parse_duration(wait)
+            .map_err(|_| Stop::usage(format!("`{text}` is no time"), "write `in 2 days`, or 2026-02-28T23:59:59Z"))?;
+        return Ok(humantime::format_rfc3339_seconds(SystemTime::now() + wait).to_string());
+    }
+    // The server reads it too; here for an answer before anything is sent.
+    claim_codes::window::parse_instant(text)
+        .map_err(|fault| Stop::usage(format!("`{text}`: {fault}"), "write `in 2 days`, or 2026-02-28T23:59:59Z"))?;
+    Ok(text.to_owned())
+}
+
+/// Asks before something that cannot be taken back.
+fn sure(remote: &RemoteArgs, yes: bool, what: &str) -> Done {
+    if yes {
+        return Ok(());
+    }
+    let next = "say --yes to do it without being asked";
+    if remote.no_input || !std::io::stdin().is_terminal() {
+        return Err(Stop::usage(format!("{what} needs a yes"), next));
+    }
+    out::talk(format!("{what}? Type yes to go on."));
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    if answer.trim() == "yes" { Ok(()) } else { Err(Stop::new(Exit::Refused, "nothing was changed", next)) }
+}
+
+/// A member of an answer as a text, by its path.
+fn member<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('.').try_fold(value, |value, member| value.get(member)).filter(|value| !value.is_null())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_come_from_files_without_their_last_line_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "my code \r\n").unwrap();
+        assert_eq!(secret(&format!("@{}", file.path().display()), "code").unwrap(), "my code ");
+        assert_eq!(secret("@/nowhere", "code").unwrap_err().exit, Exit::Usage);
+        assert_eq!(secret("BEEF1234", "code").unwrap(), "BEEF1234");
+    }
+
+    #[test]
+    fn times_are_rfc_3339_or_from_now() {
+        assert_eq!(instant("2026-02-28T23:59:59+01:00").unwrap(), "2026-02-28T23:59:59+01:00");
+        assert!(claim_codes::window::parse_instant(&instant("in 2 days").unwrap()).is_ok());
+        for bad in ["tomorrow", "in a while", "2026-02-28", "2026-02-31T00:00:00Z"] {
+            assert_eq!(instant(bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+    }
+}

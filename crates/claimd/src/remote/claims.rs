@@ -1,0 +1,81 @@
+//! Claims by a device's name, as an owner makes them.
+
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use super::client::{Client, segment};
+use super::show::Shown;
+use super::{Done, ended, secret};
+use crate::cli::remote::{ClaimCommand, RemoteArgs, With};
+use crate::out::{self, Exit};
+
+pub(crate) fn claim(command: &With<ClaimCommand>) -> Exit {
+    ended(try_claim(&command.remote, &command.verb))
+}
+
+fn path(device: &str) -> String {
+    format!("/api/customer/device/{}/claim", segment(device))
+}
+
+fn try_claim(remote: &RemoteArgs, verb: &ClaimCommand) -> Done<Exit> {
+    let client = Client::of(remote)?;
+    match verb {
+        ClaimCommand::Confirm { device, secret: given } => {
+            let shown = secret(given, "code")?;
+            // Grouping is for people; anything else goes as it is.
+            let code = claim_codes::code::ungrouped(&shown).into_owned();
+            return confirm(remote, &client, device, &code);
+        }
+        ClaimCommand::Unclaim { device } => {
+            client.ask(Method::DELETE, &path(device), None)?;
+            out::talk(format!("given back  {device}"));
+        }
+        ClaimCommand::Status { device } => {
+            let state = client.get(&format!("/api/claimd/v1/devices/{}/claim", segment(device)))?;
+            Shown::one(remote, &["claimState", "expiresAt", "claimedAt"]).show(&state);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn confirm(remote: &RemoteArgs, client: &Client, device: &str, code: &str) -> Done<Exit> {
+    let answer = client.send(Method::POST, &path(device), Some(&json!({"secretKey": code})))?;
+    let reason = match (answer.status, &answer.body) {
+        (200, _) => "claimed",
+        (400, Value::String(_)) => answer.reason.as_deref().unwrap_or("refused"),
+        _ => return Err(answer.refusal()),
+    };
+    let (exit, what, why, next) = match reason {
+        "claimed" => (Exit::Done, "is yours", "", ""),
+        "already_yours" => (Exit::Done, "is in your account already", "", ""),
+        "owned" => (Exit::Conflict, "another account owns it", "", "ask that person to release it, or ask the seller"),
+        "press_button" => (
+            Exit::Refused,
+            "the code is right, but the device must announce itself too",
+            "",
+            "press its button and try again within 2 minutes",
+        ),
+        "window_ended" => (Exit::Refused, "the device's window has closed", "", "press its button and try again"),
+        "not_yet" => (Exit::Refused, "the code does not work yet", "", "wait until the day on the label"),
+        "code_ended" => (Exit::Refused, "the code has run out", "", "ask the seller for a new one"),
+        "frozen" => (Exit::Refused, "the maker has paused claiming for it", "", "ask the seller"),
+        _ => (
+            Exit::Refused,
+            "the code or the name does not match, or the device is not open",
+            "the server does not say which, so that nobody can search for names",
+            "check both; press the device's button",
+        ),
+    };
+    let shown =
+        json!({"device": device, "result": if exit == Exit::Done { "claimed" } else { "refused" }, "reason": reason});
+    Shown::one(remote, &["device", "result", "reason"]).show(&shown);
+    if exit != Exit::Done {
+        out::talk(format!("refused  {device}: {what}"));
+        for (word, text) in [("why", why), ("next", next)] {
+            if !text.is_empty() {
+                out::talk(format!("{word:<7}  {text}"));
+            }
+        }
+    }
+    Ok(exit)
+}

@@ -1,0 +1,120 @@
+//! Requests to a running server, and what their refusals mean for the exit code.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::{Method, Request};
+
+use super::{Done, Stop, profile};
+use crate::cli::remote::RemoteArgs;
+use crate::out::Exit;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Somebody at a server.
+pub(super) struct Client {
+    agent: ureq::Agent,
+    url: String,
+    key: Option<String>,
+}
+
+/// An answer that is no refusal, or one that the command wants to read itself.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Value,
+    pub(super) reason: Option<String>,
+    wait: Option<String>,
+}
+
+impl Client {
+    /// The server and key of the environment, else of the profile.
+    pub(super) fn of(remote: &RemoteArgs) -> Done<Self> {
+        let (url, key) = profile::server(&remote.profile)?;
+        Self::at(&url, Some(key))
+    }
+
+    pub(super) fn at(url: &str, key: Option<String>) -> Done<Self> {
+        let url = url.trim_end_matches('/').to_owned();
+        if !url.starts_with("http://") {
+            let next = "write http://HOST:PORT; https is later work, put nothing between you and the server that others can read";
+            return Err(Stop::usage(format!("`{url}` is no address of a server"), next));
+        }
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
+        Ok(Self { agent: config.new_agent(), url, key })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn get(&self, path: &str) -> Done<Value> {
+        self.ask(Method::GET, path, None)
+    }
+
+    /// The answer, or the refusal as the end of the command.
+    pub(super) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Done<Value> {
+        let answer = self.send(method, path, body)?;
+        if answer.status < 400 { Ok(answer.body) } else { Err(answer.refusal()) }
+    }
+
+    pub(super) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Done<Answer> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if let Some(key) = &self.key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let request = request.header("Content-Type", "application/json").body(text).map_err(|_| {
+            Stop::usage("the request cannot be written", "look for unusual characters in what you gave")
+        })?;
+        let unreachable = |error: ureq::Error| {
+            let next = format!("is it running, and is {} its address? see `claimd login --url`", self.url);
+            Stop::new(Exit::Unavailable, format!("{} does not answer: {error}", self.url), next)
+        };
+        let mut response = self.agent.run(request).map_err(unreachable)?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (reason, wait) = (header("claim-reason"), header("retry-after"));
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(unreachable)?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Answer { status, body, reason, wait })
+    }
+
+    /// Every row of a list.
+    pub(super) fn all(&self, path: &str) -> Done<Vec<Value>> {
+        let (mut rows, mut page) = (Vec::new(), 0);
+        loop {
+            let answer = self.get(&format!("{path}?pageSize=1000&page={page}"))?;
+            rows.extend(answer["data"].as_array().cloned().unwrap_or_default());
+            if answer["hasNext"] != true {
+                return Ok(rows);
+            }
+            page += 1;
+        }
+    }
+}
+
+impl Answer {
+    /// What the server said, and what that means for whoever typed the command.
+    pub(super) fn refusal(&self) -> Stop {
+        let said = ["detail", "message"].iter().find_map(|name| self.body[name].as_str());
+        let said = said.or(self.body.as_str()).unwrap_or("the server gave no reason").to_owned();
+        match self.status {
+            401 => Stop::new(Exit::Forbidden, said, "sign in: `claimd login`"),
+            403 => Stop::new(Exit::Forbidden, said, "another account may do this; see `claimd whoami`"),
+            404 => Stop::new(Exit::NotFound, said, "look for it with `list`"),
+            409 => Stop::new(Exit::Conflict, said, ""),
+            429 => {
+                let wait = self.wait.as_deref().unwrap_or("some");
+                Stop::new(Exit::RateLimited, said, format!("wait {wait} seconds"))
+            }
+            500.. => Stop::new(Exit::Unavailable, said, "try again in a moment"),
+            _ => Stop::new(Exit::Refused, said, ""),
+        }
+    }
+}
+
+/// A text as one segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

@@ -1,0 +1,251 @@
+//! Applications and the devices listed in them.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use ureq::http::Method;
+
+use super::client::{Client, segment};
+use super::show::Shown;
+use super::{Done, Stop, ended, instant, secret, sure};
+use crate::cli::remote::{
+    ApplicationCommand, CodeArgs, DeviceClaimArgs, DeviceCommand, DeviceCreateArgs, RemoteArgs, With,
+};
+use crate::out::{self, Exit};
+
+const APPLICATION: [&str; 5] = ["id", "claimingAuthorized", "invalidateCodeOnClaim", "customerId", "createdAt"];
+const DEVICE: [&str; 17] = [
+    "id",
+    "name",
+    "label",
+    "devEui",
+    "joinEui",
+    "serialNumber",
+    "externalId",
+    "home.application",
+    "place.application",
+    "owner",
+    "claimedAt",
+    "frozen",
+    "presence",
+    "code.value",
+    "code.validFrom",
+    "code.validTo",
+    "createdAt",
+];
+const LISTED: [&str; 6] = ["id", "label", "devEui", "owner", "code.setAt", "frozen"];
+
+fn applications(application: &str) -> String {
+    format!("/api/claimd/v1/applications/{}", segment(application))
+}
+
+fn place(application: &str, device: &str) -> String {
+    format!("{}/devices/{}", applications(application), segment(device))
+}
+
+fn authorize(application: &str) -> String {
+    format!("/api/v3/edcs/applications/{}/authorize", segment(application))
+}
+
+pub(crate) fn application(command: &With<ApplicationCommand>) -> Exit {
+    ended(try_application(&command.remote, &command.verb))
+}
+
+fn try_application(remote: &RemoteArgs, verb: &ApplicationCommand) -> Done<Exit> {
+    let client = Client::of(remote)?;
+    let shown = Shown::one(remote, &APPLICATION);
+    match verb {
+        ApplicationCommand::Create { application, customer, closed } => {
+            let mut body = json!({"id": application, "claimingAuthorized": !closed});
+            if let Some(customer) = customer {
+                body["customerId"] = customer.as_str().into();
+            }
+            shown.show(&client.ask(Method::POST, "/api/claimd/v1/applications", Some(&body))?);
+        }
+        ApplicationCommand::List => {
+            Shown::many(remote, &APPLICATION).rows(&client.all("/api/claimd/v1/applications")?);
+        }
+        ApplicationCommand::Get { application } => shown.show(&client.get(&applications(application))?),
+        ApplicationCommand::Set { application, invalidate_code_on_claim } => {
+            let value = match invalidate_code_on_claim.as_str() {
+                "true" => Value::Bool(true),
+                "false" => Value::Bool(false),
+                "inherit" => Value::Null,
+                _ => return Err(Stop::usage("--invalidate-code-on-claim takes true, false or inherit", "")),
+            };
+            let body = json!({"invalidateCodeOnClaim": value});
+            shown.show(&client.ask(Method::PUT, &applications(application), Some(&body))?);
+        }
+        ApplicationCommand::Delete { application, yes } => {
+            sure(remote, *yes, &format!("removing the application `{application}`"))?;
+            client.ask(Method::DELETE, &applications(application), None)?;
+            out::talk(format!("removed  {application}"));
+        }
+        ApplicationCommand::Authorize { application } => {
+            client.ask(Method::POST, &authorize(application), Some(&json!({})))?;
+            out::talk(format!("authorised  {application}: its devices may be claimed"));
+        }
+        ApplicationCommand::Unauthorize { application } => {
+            client.ask(Method::DELETE, &authorize(application), None)?;
+            out::talk(format!("closed  {application}: nothing more is claimed; owners keep what they have"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) fn device(command: &With<DeviceCommand>) -> Exit {
+    ended(try_device(&command.remote, &command.verb))
+}
+
+fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
+    let client = Client::of(remote)?;
+    let shown = Shown::one(remote, &DEVICE);
+    match verb {
+        DeviceCommand::Create(args) => shown.show(&create(&client, args)?),
+        DeviceCommand::List { application } => {
+            Shown::many(remote, &LISTED).rows(&client.all(&format!("{}/devices", applications(application)))?);
+        }
+        DeviceCommand::Get { application, device, show_code } => {
+            let mut found = client.get(&place(application, device))?;
+            if *show_code {
+                found["code"] = client.get(&format!("{}/code", place(application, device)))?;
+            }
+            shown.show(&found);
+        }
+        DeviceCommand::Set { application, device, code, no_code, presence } => {
+            let path = place(application, device);
+            let mut changed = None;
+            if *no_code {
+                changed = Some(client.ask(Method::DELETE, &format!("{path}/code"), None)?);
+            } else if let Some(body) = code_body(code)? {
+                changed = Some(client.ask(Method::PUT, &format!("{path}/code"), Some(&body))?);
+            }
+            if let Some(presence) = presence {
+                let after = client.ask(Method::PUT, &path, Some(&json!({"presence": presence})))?;
+                // A generated code is in the first answer only.
+                match &mut changed {
+                    Some(changed) => changed["presence"] = after["presence"].clone(),
+                    None => changed = Some(after),
+                }
+            }
+            let Some(changed) = changed else {
+                return Err(Stop::usage(
+                    "there is nothing to set",
+                    "give --code, --generate-code, --no-code, a window or --presence",
+                ));
+            };
+            warn(&changed);
+            shown.show(&changed);
+        }
+        DeviceCommand::Delete { application, device, yes } => {
+            sure(remote, *yes, &format!("removing the device `{device}` of `{application}`"))?;
+            client.ask(Method::DELETE, &place(application, device), None)?;
+            out::talk(format!("removed  {device}"));
+        }
+        DeviceCommand::Claim(args) => {
+            let claimed = client.ask(Method::POST, "/api/v3/edcs/claim", Some(&claim_body(args)?))?;
+            Shown::one(remote, &["application_ids.application_id", "device_id", "dev_eui", "join_eui"]).show(&claimed);
+        }
+        DeviceCommand::Unclaim { application, devices } => return unclaim(&client, application, devices),
+        DeviceCommand::Freeze { application, device, reason } => {
+            shown.show(&freeze(&client, application, device, true, reason.as_deref())?);
+        }
+        DeviceCommand::Unfreeze { application, device, reason } => {
+            shown.show(&freeze(&client, application, device, false, reason.as_deref())?);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn create(client: &Client, args: &DeviceCreateArgs) -> Done<Value> {
+    let mut body = Map::new();
+    body.insert("id".to_owned(), args.device.as_str().into());
+    for (name, value) in [
+        ("name", &args.name),
+        ("label", &args.label),
+        ("devEui", &args.dev_eui),
+        ("joinEui", &args.join_eui),
+        ("serialNumber", &args.serial_number),
+        ("externalId", &args.external_id),
+    ] {
+        if let Some(value) = value {
+            body.insert(name.to_owned(), value.as_str().into());
+        }
+    }
+    if let Some(code) = code_body(&args.code)? {
+        body.insert("code".to_owned(), code);
+    }
+    let path = format!("{}/devices", applications(&args.application));
+    let made = client.ask(Method::POST, &path, Some(&body.into()))?;
+    warn(&made);
+    Ok(made)
+}
+
+/// What the server says about a code that was just stored.
+fn warn(device: &Value) {
+    for warning in device["code"]["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        out::talk(format!("warning: {warning}"));
+    }
+}
+
+fn code_body(code: &CodeArgs) -> Done<Option<Value>> {
+    let mut body = Map::new();
+    if let Some(given) = &code.code {
+        body.insert("value".to_owned(), secret(given, "code")?.into());
+    }
+    if let Some(style) = &code.generate_code {
+        body.insert("generate".to_owned(), style.as_str().into());
+    }
+    for (name, time) in [("valid_from", &code.valid_from), ("valid_to", &code.valid_to)] {
+        if let Some(time) = time {
+            body.insert(name.to_owned(), instant(time)?.into());
+        }
+    }
+    Ok((!body.is_empty()).then(|| body.into()))
+}
+
+fn claim_body(args: &DeviceClaimArgs) -> Done<Value> {
+    let mut body = json!({"target_application_ids": {"application_id": args.application}});
+    if let Some(device) = &args.device {
+        body["target_device_id"] = device.as_str().into();
+    }
+    match (&args.qr, &args.dev_eui) {
+        (Some(qr), _) => body["qr_code"] = STANDARD.encode(secret(qr, "text of the QR code")?).into(),
+        (None, dev_eui) => {
+            let code = secret(args.code.as_deref().unwrap_or_default(), "code")?;
+            let code = claim_codes::code::ungrouped(&code).into_owned();
+            body["authenticated_identifiers"] =
+                json!({"dev_eui": dev_eui, "join_eui": args.join_eui, "authentication_code": code});
+        }
+    }
+    Ok(body)
+}
+
+fn freeze(client: &Client, application: &str, device: &str, frozen: bool, reason: Option<&str>) -> Done<Value> {
+    let mut body = json!({"frozen": frozen});
+    if let Some(reason) = reason {
+        body["reason"] = reason.into();
+    }
+    client.ask(Method::PUT, &place(application, device), Some(&body))
+}
+
+/// Each by itself; 8 when some could not be given back.
+fn unclaim(client: &Client, application: &str, devices: &[String]) -> Done<Exit> {
+    let mut failed = Vec::new();
+    for device in devices {
+        let path = format!("/api/v3/edcs/claim/{}/devices/{}", segment(application), segment(device));
+        match client.ask(Method::DELETE, &path, None) {
+            Ok(_) => out::talk(format!("given back  {device}")),
+            Err(stop) if matches!(stop.exit, Exit::NotFound | Exit::Conflict | Exit::Refused) => {
+                out::talk(format!("refused  {device}: {}", stop.what));
+                failed.push(stop);
+            }
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(match failed.pop() {
+        None => Exit::Done,
+        Some(stop) if failed.len() + 1 == devices.len() => stop.exit,
+        Some(_) => Exit::Partly,
+    })
+}

@@ -1,0 +1,80 @@
+//! Answers on standard output: a table for people, JSON and CSV for programs.
+
+use std::io::IsTerminal;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use super::member;
+use crate::cli::remote::{Output, RemoteArgs};
+use crate::out;
+
+/// Rows under these columns (paths of members); JSON has all members.
+pub(super) struct Shown<'a> {
+    output: Output,
+    columns: &'a [&'a str],
+    many: bool,
+}
+
+impl<'a> Shown<'a> {
+    /// One thing.
+    pub(super) fn one(remote: &RemoteArgs, columns: &'a [&'a str]) -> Self {
+        Self { output: output(remote), columns, many: false }
+    }
+
+    /// A list, however many there are in it.
+    pub(super) fn many(remote: &RemoteArgs, columns: &'a [&'a str]) -> Self {
+        Self { many: true, ..Self::one(remote, columns) }
+    }
+
+    pub(super) fn show(&self, value: &Value) {
+        self.rows(std::slice::from_ref(value));
+    }
+
+    pub(super) fn rows(&self, rows: &[Value]) {
+        match self.output {
+            Output::Json if self.many => out::data(serde_json::to_string_pretty(rows).unwrap_or_default()),
+            Output::Json => {
+                rows.iter().for_each(|row| out::data(serde_json::to_string_pretty(row).unwrap_or_default()))
+            }
+            Output::Jsonl => rows.iter().for_each(|row| out::data(row.to_string())),
+            Output::Csv => {
+                out::data(self.columns.join(","));
+                rows.iter().for_each(|row| out::data(self.cells(row).map(quoted).collect::<Vec<_>>().join(",")));
+            }
+            Output::Table if !self.many => {
+                for (column, cell) in self.columns.iter().zip(self.cells(&rows[0])).filter(|(_, cell)| !cell.is_empty())
+                {
+                    out::data(format!("{column:<24} {cell}"));
+                }
+            }
+            Output::Table => {
+                let mut table = Table::new();
+                table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+                table.set_header(self.columns);
+                for row in rows {
+                    table.add_row(self.cells(row));
+                }
+                out::data(table.to_string());
+            }
+        }
+    }
+
+    fn cells<'v>(&'v self, row: &'v Value) -> impl Iterator<Item = String> + 'v {
+        self.columns.iter().map(|column| match member(row, column) {
+            None => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        })
+    }
+}
+
+fn output(remote: &RemoteArgs) -> Output {
+    let terminal = std::io::stdout().is_terminal();
+    remote.output.unwrap_or(if terminal { Output::Table } else { Output::Jsonl })
+}
+
+/// RFC 4180.
+fn quoted(cell: String) -> String {
+    if cell.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+}
