@@ -100,6 +100,8 @@ fn rows() -> Vec<Row> {
         row("owner_api.body_bytes", 1500, &[("CLAIMD_OWNER_API__BODY_BYTES", "1500")], |_, w, n| said(w.maker.send("POST", "/api/customer", &[], &customer(n)).status), "413"),
         row("owner_api.wrong_passwords", 3, &[("CLAIMD_OWNER_API__WRONG_PASSWORDS_PER_ACCOUNT", "3")], |s, w, n| passwords(s, w, n, |_| ADMIN.to_owned()), "429"),
         row("owner_api.wrong_passwords", 3, &[("CLAIMD_OWNER_API__WRONG_PASSWORDS_PER_ADDRESS", "3")], |s, w, n| passwords(s, w, n, |n| format!("{n}@example.com")), "429"),
+        row("owner_api.applications_per_customer", 3, &[("CLAIMD_OWNER_API__APPLICATIONS_PER_CUSTOMER", "3")], |_, w, n| made(w, n, false), "409"),
+        row("owner_api.devices_per_customer", 3, &[("CLAIMD_OWNER_API__DEVICES_PER_CUSTOMER", "3")], |_, w, n| made(w, n, true), "409"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_TRANSFERS_PER_PEER", "3"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_BYTES", "48"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
     ]
@@ -297,4 +299,15 @@ fn passwords(server: &Server, world: &World, n: usize, name: fn(usize) -> String
         assert_eq!(sign_in(&name(n), "not the password"), 401);
     }
     said(sign_in(ADMIN, ADMIN_PASSWORD))
+}
+
+/// The last of `n` applications, or of `n` devices in one, that an owner makes.
+fn made(world: &World, n: usize, devices: bool) -> Result<(), String> {
+    const APPLICATIONS: &str = "/api/claimd/v1/applications";
+    let make = |path: &str, id: String| said(world.alice.client.post(path, &json!({"id": id})).status);
+    if !devices {
+        return (0..n).try_for_each(|n| make(APPLICATIONS, format!("home-{n}")));
+    }
+    make(APPLICATIONS, "my-house".to_owned())?;
+    (0..n).try_for_each(|n| make(&format!("{APPLICATIONS}/my-house/devices"), format!("pump-{n}")))
 }

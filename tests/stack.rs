@@ -91,6 +91,13 @@ fn a_device_is_claimed_by_its_code_into_an_application_and_given_back() {
     assert_eq!((&shown["home"]["device"], &shown["name"]), (&json!("pump-1"), &json!("pump-1")));
     assert_eq!(shown["code"], Value::Null, "spent");
     assert_eq!(shown["owner"], stage.world.alice.customer.as_str());
+    // The maker claims for a customer, with the code like anybody.
+    let second = stage.pump(2, &json!({"value": "BEEF1234"}));
+    let wrong = stage.claim(&stage.world.maker, &second, "BEEF1235", "alice-home", "stairs");
+    assert_eq!(refused(&wrong), said(400, 3, "device_access_denied"));
+    stage.claim(&stage.world.maker, &second, "BEEF1234", "alice-home", "stairs").ok();
+    let shown = stage.world.maker.get("/api/claimd/v1/applications/alice-home/devices/stairs").ok();
+    assert_eq!(shown["owner"], stage.world.alice.customer.as_str());
     // Nobody else looks into the application, or takes the device with the right code.
     assert_eq!(refused(&stage.bob().get(&path)), said(403, 7, "no_application_rights"));
     let other = stage.claim(stage.bob(), &eui, "BEEF1234", "bob-home", "hall");

@@ -29,6 +29,10 @@ pub struct Config {
     /// The window of wrong passwords.
     #[serde(with = "humantime_serde")]
     pub wrong_passwords_window: Duration,
+    /// Applications that a customer's users may make.
+    pub applications_per_customer: u32,
+    /// Devices that a customer's users may register in them.
+    pub devices_per_customer: u32,
     /// Passwords being hashed at once, 19 MiB each; 0: as many as there are CPUs.
     pub hashing_at_once: usize,
     /// Requests that wait for a free hasher; one more is told to come again.
@@ -46,6 +50,8 @@ impl Default for Config {
             wrong_passwords_per_account: 10,
             wrong_passwords_per_address: 30,
             wrong_passwords_window: Duration::from_secs(15 * 60),
+            applications_per_customer: 100,
+            devices_per_customer: 10_000,
             hashing_at_once: 0,
             hashing_queue: 64,
         }

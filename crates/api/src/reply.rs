@@ -139,6 +139,10 @@ impl From<DirectoryError> for Fault {
             DirectoryError::NotFound(_) => Self::not_found(),
             DirectoryError::InUse(by) => Self { conflict: true, ..Self::bad_request(by) },
             DirectoryError::Refused(why) => Self::bad_request(why),
+            DirectoryError::Full { what, most } => {
+                let text = format!("there are {most} {what} already, and no more may be; remove one that is not used");
+                Self { conflict: true, ..Self::bad_request(text) }
+            }
             DirectoryError::Unavailable => Self::unavailable(),
         }
     }

@@ -182,6 +182,10 @@ impl From<DirectoryError> for Refused {
             }
             DirectoryError::InUse(by) => Self::new(Code::FailedPrecondition, "in_use", by),
             DirectoryError::Refused(why) => Self::invalid("invalid_argument", why),
+            DirectoryError::Full { what, most } => {
+                let format = "there are {most} {what} already, and no more may be";
+                Self::new(Code::ResourceExhausted, "quota_exceeded", format).with("most", most).with("what", what)
+            }
             DirectoryError::Unavailable => Self::unavailable(),
         }
     }

@@ -46,6 +46,8 @@ pub struct ApplicationDraft {
     pub claiming_authorized: bool,
     /// Whether a claim spends a stored code; `None`: as the install says.
     pub invalidate_code_on_claim: Option<bool>,
+    /// How many applications the customer may have; `None` when the maker makes it.
+    pub most: Option<u32>,
 }
 
 /// A change of an application; `None` leaves a field as it is.
@@ -177,6 +179,8 @@ pub struct NewDevice {
     pub claiming_allowed: Option<bool>,
     /// Its claim code.
     pub code: Option<NewCode>,
+    /// How many devices may be at home in the applications of the application's customer; `None` when the maker makes it.
+    pub most: Option<u32>,
 }
 
 /// A change of what may be done with a device; `None` leaves a field as it is.

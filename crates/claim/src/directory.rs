@@ -248,6 +248,13 @@ pub enum DirectoryError {
     InUse(&'static str),
     /// It cannot be so; the text says why.
     Refused(&'static str),
+    /// There are as many as there may be.
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        most: u32,
+    },
     /// The store does not answer.
     Unavailable,
 }

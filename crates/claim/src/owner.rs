@@ -27,7 +27,7 @@ pub struct Actor {
 /// What an account is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Authority {
-    /// A maker's administrator: sets up devices, may unclaim any of the tenant's, never claims.
+    /// A maker's administrator: sets up devices, may unclaim any of the tenant's, claims for a named customer only.
     TenantAdmin,
     /// A user of a customer: claims for that customer and unclaims what it owns.
     CustomerUser(CustomerId),

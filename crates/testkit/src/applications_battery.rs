@@ -25,6 +25,7 @@ pub async fn all<I: Install>(keyring: &Keyring, install: impl Fn() -> Arc<I>) {
     every_tenant_has_a_default_application_that_stays(&*install()).await;
     ids_and_identities_are_unique_where_they_must_be(&*install()).await;
     devices_made_by_name_are_listed_under_ids_of_their_own(&*install()).await;
+    a_customer_has_so_many_applications_and_devices(&*install()).await;
     applications_of_others_do_not_exist(&*install()).await;
     a_code_is_stored_shown_to_its_maker_and_deleted(&*install(), keyring).await;
     a_claim_spends_the_code_unless_the_application_keeps_it(&*install()).await;
@@ -64,11 +65,18 @@ fn device(listing: &str) -> NewDevice {
         identity: Identity::default(),
         claiming_allowed: None,
         code: None,
+        most: None,
     }
 }
 
 fn draft(listing: &str, customer: Option<CustomerId>) -> ApplicationDraft {
-    ApplicationDraft { listing: id(listing), customer, claiming_authorized: true, invalidate_code_on_claim: None }
+    ApplicationDraft {
+        listing: id(listing),
+        customer,
+        claiming_authorized: true,
+        invalidate_code_on_claim: None,
+        most: None,
+    }
 }
 
 const PAGE: PageRequest = PageRequest { size: 100, page: 0, text: None };
@@ -184,6 +192,29 @@ pub async fn devices_made_by_name_are_listed_under_ids_of_their_own(install: &dy
         ids.push(device.home.device.to_string());
     }
     assert_eq!(ids, ["device-0", "pump-7", "pump-7-2", "pump-7-3"]);
+}
+
+/// The maker is not bounded by it.
+pub async fn a_customer_has_so_many_applications_and_devices(install: &dyn Install) {
+    let tenant = tenant(install, "maker").await;
+    let (owner, other) = (customer(install, tenant, "owner").await, customer(install, tenant, "other").await);
+    let make = async |name: &str, whose, most| {
+        let draft = ApplicationDraft { most, ..draft(name, Some(whose)) };
+        install.create_application(tenant, draft, by(1)).await.map(drop)
+    };
+    assert_eq!((make("one", owner, Some(2)).await, make("two", owner, Some(2)).await), (Ok(()), Ok(())));
+    let full = |what, most| Err(DirectoryError::Full { what, most });
+    assert_eq!(make("three", owner, Some(2)).await, full("applications of a customer", 2));
+    assert_eq!((make("three", other, Some(2)).await, make("four", owner, None).await), (Ok(()), Ok(())));
+    let register = async |application: &str, name: &str, most| {
+        let device = NewDevice { most, ..device(name) };
+        install.register(tenant, id(application), device, by(2)).await.map(drop)
+    };
+    assert_eq!(register("one", "pump-1", Some(2)).await, Ok(()));
+    assert_eq!(register("two", "pump-2", Some(2)).await, Ok(()));
+    assert_eq!(register("four", "pump-3", Some(2)).await, full("devices registered by a customer", 2));
+    assert_eq!(register("three", "pump-4", Some(2)).await, Ok(()), "another's");
+    assert_eq!(register("four", "pump-5", None).await, Ok(()));
 }
 
 /// Nor do their devices.

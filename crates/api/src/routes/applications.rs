@@ -8,6 +8,7 @@ use claim::applications::{
     Application, ApplicationChange, ApplicationDraft, By, CodeChange, DeviceChange, Identity, ListedDevice, NewCode,
     NewDevice, Place,
 };
+use claim::directory::DirectoryError;
 use claim::{DeviceName, ListingId, Secret};
 use claim_codes::window::{parse_instant, show_instant};
 use claim_codes::{ClaimCode, Eui64, Style, Window};
@@ -75,6 +76,14 @@ impl Api {
         By { account: caller.0.id, now: self.now() }
     }
 
+    /// The answer; a full one is counted.
+    fn within<T>(&self, limit: &'static str, answer: Result<T, DirectoryError>) -> Result<T, Fault> {
+        if let Err(DirectoryError::Full { .. }) = answer {
+            self.limit_reached(limit);
+        }
+        Ok(answer?)
+    }
+
     /// An application the caller may look into: the maker's any, a customer's own.
     async fn application_of(&self, caller: &Caller, listing: &str) -> Result<Application, Fault> {
         let found = self.applications().application(caller.0.tenant, known(listing)?).await?;
@@ -100,9 +109,10 @@ pub(crate) async fn create(
         customer,
         claiming_authorized: request.claiming_authorized.unwrap_or(true),
         invalidate_code_on_claim: request.invalidate_code_on_claim,
+        most: caller.bound_to().map(|_| api.config().applications_per_customer),
     };
-    let made = api.applications().create_application(caller.0.tenant, draft, api.by(&caller)).await?;
-    Ok(Json(made.into()))
+    let made = api.applications().create_application(caller.0.tenant, draft, api.by(&caller)).await;
+    Ok(Json(api.within("owner_api.applications_per_customer", made)?.into()))
 }
 
 pub(crate) async fn list(
@@ -408,9 +418,11 @@ pub(crate) async fn register(
         identity,
         claiming_allowed: request.claiming_allowed,
         code,
+        most: caller.bound_to().map(|_| api.config().devices_per_customer),
     };
     let by = api.by(&caller);
-    let registered = api.applications().register(caller.0.tenant, application.listing, device, by).await?;
+    let registered = api.applications().register(caller.0.tenant, application.listing, device, by).await;
+    let registered = api.within("owner_api.devices_per_customer", registered)?;
     let mut json = ListedJson::from(registered);
     if let (Some(code), Some((value, warnings))) = (&mut json.code, shown) {
         code.value = value;

@@ -45,6 +45,12 @@ pub(super) fn create(
 ) -> Result<Application, Fault> {
     if let Some(customer) = draft.customer {
         found(customers::one(connection, tenant, customer)?, "customer")?;
+        let count: u32 = connection
+            .prepare_cached("SELECT count(*) FROM application WHERE customer = ?1")?
+            .query_row([customer.as_bytes()], |row| row.get(0))?;
+        if let Some(most) = draft.most.filter(|most| count >= *most) {
+            return Err(DirectoryError::Full { what: "applications of a customer", most }.into());
+        }
     }
     let id = ApplicationId::random();
     connection

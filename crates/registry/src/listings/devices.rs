@@ -133,6 +133,17 @@ pub(super) fn register(
     if taken(connection, home, &new.listing)? {
         return Err(DirectoryError::Taken("device id").into());
     }
+    if let Some(most) = new.most {
+        let count: u32 = connection
+            .prepare_cached(
+                "SELECT count(*) FROM device WHERE home_application IN (SELECT id FROM application WHERE customer = \
+                 (SELECT customer FROM application WHERE id = ?1))",
+            )?
+            .query_row([home], |row| row.get(0))?;
+        if count >= most {
+            return Err(DirectoryError::Full { what: "devices registered by a customer", most }.into());
+        }
+    }
     let id = DeviceId::random();
     let name = match &new.name {
         Some(name) => name.clone(),
