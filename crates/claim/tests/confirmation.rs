@@ -225,7 +225,7 @@ async fn lower_case_opens_an_upper_case_code_and_no_other_secret() {
     let device = world.registry.add_device(world.tenant, "pump");
     let who = owner(&world);
     for (stored, shown) in [("ABCD", "abcd"), ("ABCD", "aBcD"), ("ABCD", "ABCD")] {
-        world.registry.set_upper_code(device, stored);
+        world.registry.set_upper_code(device, stored, None, None);
         assert!(claimed(&confirm(&world, &who, "pump", shown, at(1)).await), "{shown}");
         let again = confirm(&world, &who, "pump", shown, at(2)).await;
         assert!(matches!(again, ConfirmOutcome::AlreadyYours { same_proof: true, .. }), "{again:?}");
@@ -245,7 +245,7 @@ async fn lower_case_opens_an_upper_case_code_and_no_other_secret() {
 async fn where_presence_is_asked_for_a_code_counts_only_with_a_fresh_announcement() {
     let world = World::new();
     let device = world.registry.add_device(world.tenant, "pump");
-    world.registry.set_upper_code(device, "BEEF1234");
+    world.registry.set_upper_code(device, "BEEF1234", None, None);
     world.registry.change(device, |device| device.presence = true);
     let who = owner(&world);
     assert_eq!(cause(&confirm(&world, &who, "pump", "BEEF1234", at(1)).await), (RefusalCause::NotPresent, true));
@@ -259,7 +259,7 @@ async fn where_presence_is_asked_for_a_code_counts_only_with_a_fresh_announcemen
     assert_eq!(world.cache.peek(device, at(5)).await, Ok(None), "used up");
     // Announcements of before a claim show nothing after it.
     unclaim(&world, &who, "pump", at(10)).await;
-    world.registry.set_upper_code(device, "BEEF1234");
+    world.registry.set_upper_code(device, "BEEF1234", None, None);
     announce(&world, device, "", at(10), MINUTE).await;
     assert_eq!(cause(&confirm(&world, &who, "pump", "BEEF1234", at(11)).await), (RefusalCause::NotPresent, true));
     announce(&world, device, "", at(12), MINUTE).await;
@@ -281,7 +281,7 @@ async fn a_device_asked_for_by_its_eui_is_the_one_asked_for_by_name() {
     let device = world.registry.add_device(world.tenant, "pump");
     let dev_eui = Eui64::parse("0004A30B001C0530").expect("an EUI");
     world.registry.set_eui(device, dev_eui);
-    world.registry.set_upper_code(device, "BEEF1234");
+    world.registry.set_upper_code(device, "BEEF1234", None, None);
     let who = owner(&world);
     let by_eui = async |dev_eui, join_eui, code: &'static str| {
         let secret = ClaimSecret::parse(code).expect("a secret");

@@ -4,7 +4,9 @@
 use claim::confirmation::{ConfirmOutcome, ConfirmRequest, DeviceRef, UnclaimOutcome};
 use claim::owner::Authority;
 use claim::ports::PendingClaim;
-use claim::{Actor, BodyFormat, ClaimSecret, CustomerId, DeviceCredential, DeviceId, Timestamp, Transport, UserId};
+use claim::{
+    Actor, BodyFormat, ClaimSecret, CustomerId, DeviceCredential, DeviceId, Eui64, Timestamp, Transport, UserId,
+};
 use proptest::prelude::*;
 use testkit::{World, at, origin};
 
@@ -24,6 +26,10 @@ enum Op {
         owner: usize,
         device: usize,
         secret: u8,
+        /// Typed in upper case.
+        loud: bool,
+        /// Asked for by its DevEUI.
+        by_eui: bool,
     },
     Unclaim {
         who: usize,
@@ -34,9 +40,16 @@ enum Op {
         secret: u8,
         from: i64,
         length: i64,
+        /// A claim code without lower-case letters, and not `claimingData`.
+        upper: bool,
     },
     ClearCode {
         device: usize,
+    },
+    Maker {
+        device: usize,
+        rule: Rule,
+        on: bool,
     },
     Pass {
         ms: i64,
@@ -48,18 +61,29 @@ enum Op {
     LoseConsumes(bool),
 }
 
+/// What a maker may say of a device.
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    Authorized,
+    Frozen,
+    Presence,
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let device = 0..3usize;
     prop_oneof![
         4 => (device.clone(), 0..3u8, 1..400_000u32)
             .prop_map(|(device, secret, lifetime)| Op::Submit { device, secret, lifetime }),
         1 => (0..3u8).prop_map(|secret| Op::Batch { secret }),
-        6 => (0..OWNERS, device.clone(), 0..3u8)
-            .prop_map(|(owner, device, secret)| Op::Confirm { owner, device, secret }),
+        6 => (0..OWNERS, device.clone(), 0..3u8, prop::bool::weighted(0.2), any::<bool>())
+            .prop_map(|(owner, device, secret, loud, by_eui)| Op::Confirm { owner, device, secret, loud, by_eui }),
         2 => (0..=OWNERS, device.clone()).prop_map(|(who, device)| Op::Unclaim { who, device }),
-        1 => (device.clone(), 0..3u8, -100_000..100_000i64, 0..200_000i64)
-            .prop_map(|(device, secret, from, length)| Op::SetCode { device, secret, from, length }),
+        2 => (device.clone(), 0..3u8, -100_000..100_000i64, 0..200_000i64, any::<bool>())
+            .prop_map(|(device, secret, from, length, upper)| Op::SetCode { device, secret, from, length, upper }),
         1 => device.clone().prop_map(|device| Op::ClearCode { device }),
+        // Mostly as it is without: claims must go on happening.
+        2 => (device.clone(), prop_oneof![Just(Rule::Authorized), Just(Rule::Frozen), Just(Rule::Presence)], any::<bool>())
+            .prop_map(|(device, rule, on)| Op::Maker { device, rule, on }),
         4 => (0..300_000i64).prop_map(|ms| Op::Pass { ms }),
         2 => device.prop_map(|device| Op::Replay { device }),
         1 => any::<bool>().prop_map(Op::LoseConsumes),
@@ -67,12 +91,28 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// A device as the model knows it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Known {
     owner: Option<usize>,
     /// Secret, end, whether the device itself said it. Spent ones are none.
     pending: Option<(u8, Timestamp, bool)>,
-    code: Option<(u8, Timestamp, Timestamp)>,
+    /// Secret, window, whether in upper case.
+    code: Option<(u8, Timestamp, Timestamp, bool)>,
+    authorized: bool,
+    frozen: bool,
+    presence: bool,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { owner: None, pending: None, code: None, authorized: true, frozen: false, presence: false }
+    }
+}
+
+impl Known {
+    fn open(&self) -> bool {
+        self.owner.is_none() && self.authorized && !self.frozen
+    }
 }
 
 struct Play {
@@ -97,6 +137,7 @@ impl Play {
         let devices = [0, 1, 2].map(|n| {
             let device = world.registry.add_device_with_token(world.tenant, &format!("d{n}"), &format!("t{n}"));
             world.registry.relate(gateway, device);
+            world.registry.set_eui(device, eui(n));
             device
         });
         let actor = |authority| Actor { account: UserId::random(), tenant: world.tenant, authority };
@@ -115,19 +156,33 @@ impl Play {
         match *op {
             Op::Submit { device, secret, lifetime } => self.submit(device, secret, lifetime).await?,
             Op::Batch { secret } => self.batch(secret).await?,
-            Op::Confirm { owner, device, secret } => self.confirm(owner, device, secret).await?,
+            Op::Confirm { owner, device, secret, loud, by_eui } => {
+                self.confirm(owner, device, secret, loud, by_eui).await?;
+            }
             Op::Unclaim { who, device } => self.unclaim(who, device).await?,
-            Op::SetCode { device, secret, from, length } => {
+            Op::SetCode { device, secret, from, length, upper } => {
                 // A maker stores codes for devices that nobody owns.
                 if self.model[device].owner.is_none() {
                     let (from, until) = (at(self.now + from), at(self.now + from + length));
-                    self.world.registry.set_code(self.devices[device], &text(secret), Some(from), Some(until));
-                    self.model[device].code = Some((secret, from, until));
+                    let (id, registry) = (self.devices[device], &self.world.registry);
+                    match upper {
+                        true => registry.set_upper_code(id, &text(secret).to_uppercase(), Some(from), Some(until)),
+                        false => registry.set_code(id, &text(secret), Some(from), Some(until)),
+                    }
+                    self.model[device].code = Some((secret, from, until, upper));
                 }
             }
             Op::ClearCode { device } => {
                 self.world.registry.clear_code(self.devices[device]);
                 self.model[device].code = None;
+            }
+            Op::Maker { device, rule, on } => {
+                let known = &mut self.model[device];
+                self.world.registry.change(self.devices[device], |row| match rule {
+                    Rule::Authorized => (row.authorized, known.authorized) = (on, on),
+                    Rule::Frozen => (row.frozen, known.frozen) = (on, on),
+                    Rule::Presence => (row.presence, known.presence) = (on, on),
+                });
             }
             Op::Pass { ms } => self.now += ms,
             Op::Replay { device } => self.replay(device),
@@ -143,7 +198,7 @@ impl Play {
         let session = intake.authenticate(credential, &origin, at(self.now)).await.expect("a device");
         let body = format!(r#"{{"secretKey":"{}","durationMs":{lifetime}}}"#, text(secret));
         let result = intake.submit(&session, body.as_bytes(), BodyFormat::Json, &origin, at(self.now)).await;
-        prop_assert_eq!(result.is_ok(), self.model[device].owner.is_none());
+        prop_assert_eq!(result.is_ok(), self.model[device].open());
         if let Ok(receipt) = result {
             self.model[device].pending = Some((secret, receipt.expires_at, true));
             self.history.extend(self.world.cache.held(self.devices[device]));
@@ -167,7 +222,7 @@ impl Play {
             let name = format!("d{device}");
             let refused = receipt.refused.iter().any(|entry| *entry.name == *name);
             let behind = self.live(device).is_some_and(|(_, _, own)| own);
-            prop_assert_eq!(refused, self.model[device].owner.is_some() || behind, "{}", name);
+            prop_assert_eq!(refused, !self.model[device].open() || behind, "{}", name);
             if !refused {
                 self.model[device].pending = Some((secret, at(self.now + 60_000), false));
                 self.history.extend(self.world.cache.held(self.devices[device]));
@@ -176,14 +231,24 @@ impl Play {
         Ok(())
     }
 
-    async fn confirm(&mut self, owner: usize, device: usize, secret: u8) -> Result<(), TestCaseError> {
-        let shown = text(secret);
+    async fn confirm(
+        &mut self,
+        owner: usize,
+        device: usize,
+        secret: u8,
+        loud: bool,
+        by_eui: bool,
+    ) -> Result<(), TestCaseError> {
+        let shown = if loud { text(secret).to_uppercase() } else { text(secret) };
         let shown = ClaimSecret::parse(shown.as_str()).expect("a secret");
         let name = format!("d{device}");
         let request = ConfirmRequest {
             actor: self.owners[owner],
             for_customer: None,
-            device: DeviceRef::Name(&name),
+            device: match by_eui {
+                true => DeviceRef::Eui { dev_eui: eui(device), join_eui: None },
+                false => DeviceRef::Name(&name),
+            },
             target: None,
             secret: &shown,
             retry: None,
@@ -191,18 +256,20 @@ impl Play {
         let before = self.world.cache.held(self.devices[device]);
         let outcome = self.world.confirmation().confirm(request, &origin(None), at(self.now)).await;
         let known = &self.model[device];
-        let by_claim = self.live(device).is_some_and(|(right, ..)| right == secret);
-        let by_code = known
-            .code
-            .is_some_and(|(right, from, until)| right == secret && from <= at(self.now) && at(self.now) < until);
+        let (now, live) = (at(self.now), self.live(device));
+        let needs_code = known.presence && known.code.is_some();
+        let by_claim = !needs_code && live.is_some_and(|(right, ..)| right == secret && !loud);
+        let by_code = known.code.is_some_and(|(right, from, until, upper)| {
+            right == secret && (upper || !loud) && from <= now && now < until && (live.is_some() || !known.presence)
+        });
         match known.owner {
             Some(holder) if holder == owner => {
                 prop_assert!(matches!(outcome, ConfirmOutcome::AlreadyYours { .. }), "{:?}", outcome);
             }
             Some(_) => prop_assert!(matches!(outcome, ConfirmOutcome::Refused(_)), "{:?}", outcome),
-            None if by_claim || by_code => {
+            None if known.open() && (by_claim || by_code) => {
                 prop_assert!(matches!(outcome, ConfirmOutcome::Claimed { .. }), "{:?}", outcome);
-                self.model[device] = Known { owner: Some(owner), ..Known::default() };
+                self.model[device] = Known { owner: Some(owner), pending: None, code: None, ..known.clone() };
             }
             None => {
                 prop_assert!(matches!(outcome, ConfirmOutcome::Refused(_)), "{:?}", outcome);
@@ -260,12 +327,16 @@ impl Play {
     }
 }
 
+fn eui(device: usize) -> Eui64 {
+    Eui64::from_bytes([0, 0, 0, 0, 0, 0, 1, device as u8])
+}
+
 fn text(secret: u8) -> String {
     format!("secret {secret}")
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_model_and_the_domain_agree(ops in prop::collection::vec(op(), 1..60)) {

@@ -178,8 +178,8 @@ impl FakeRegistry {
     }
 
     /// Stores a claim code without lower-case letters.
-    pub fn set_upper_code(&self, device: DeviceId, code: &str) {
-        self.set_code(device, code, None, None);
+    pub fn set_upper_code(&self, device: DeviceId, code: &str, from: Option<Timestamp>, until: Option<Timestamp>) {
+        self.set_code(device, code, from, until);
         if let Some(entry) = lock(&self.state).devices.get_mut(&device) {
             entry.code = entry.code.map(|code| StoredCode { any_case: true, ..code });
         }
