@@ -212,3 +212,85 @@ fn answers_come_as_tables_json_lines_and_csv() {
     assert!(list("csv").starts_with("id,claimingAuthorized,") && list("csv").contains("\nspring-26,true,"));
     assert!(list("table").contains("spring-26"));
 }
+
+#[test]
+fn an_owner_claims_many_devices_from_a_file() {
+    let (desk, world) = Desk::new();
+    let path = |name: &str| desk.folder.path().join(name);
+    std::fs::write(path("code.txt"), "BEEF1234").expect("written");
+    desk.ok("alice", &["application", "create", "my-house"]);
+    desk.ok("alice", &["application", "create", "my-hut"]);
+    for n in 1..=6 {
+        let (id, dev_eui) = (format!("pump-{n}"), format!("0004A30B001C050{n}"));
+        let create = ["device", "create", "default", &id, "--dev-eui", &dev_eui, "--join-eui", "70B3D57ED0000000"];
+        desk.ok("maker", &[&create[..], &["--code", "@code.txt"]].concat());
+    }
+    assert_eq!(world.bob.client.claim("pump-5", "BEEF1234").status, 200);
+    let file = "qr;dev_eui;join_eui;name;claim_authentication_code;target_application_id;target_device_id;colour\n\
+        LW:D0:70B3D57ED0000000:0004A30B001C0501:00000000:OBEEF1234;;;;;;;\n\
+        ;0004A30B001C0502;70B3D57ED0000000;;beef1234;my-hut;stairs;red\n\
+        ;;;pump-3;BEEF1234;;;\n\
+        ;;;pump-4;WRONG123;;;\n\
+        ;;;pump-5;BEEF1234;;;\n\
+        ;00GG;;;BEEF1234;;;\n\
+        ;;;pump-6;BEEF1234;;cellar;\n";
+    std::fs::write(path("codes.csv"), file).expect("written");
+    let output =
+        desk.say("alice", &["device", "claim", "my-house", "--file", "codes.csv", "--report", "report.jsonl"], "");
+    assert_eq!(output.status.code(), Some(8), "{}", said(&output));
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(talk.contains("`colour` is not known") && talk.contains("claimed  4 of 7"), "{talk}");
+    let lines = |text: &str| text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>();
+    let rows = lines(&String::from_utf8_lossy(&output.stdout));
+    assert_eq!(rows, lines(&std::fs::read_to_string(path("report.jsonl")).expect("the report")));
+    let found: Vec<(u64, &str, &str)> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["row"].as_u64().expect("a line"),
+                row["result"].as_str().expect("a result"),
+                row["id"].as_str().unwrap_or(""),
+            )
+        })
+        .collect();
+    let expected = [
+        (2, "claimed", "pump-1"),
+        (3, "claimed", "stairs"),
+        (4, "claimed", "pump-3"),
+        (5, "refused", ""),
+        (6, "already_claimed", ""),
+        (7, "invalid", ""),
+        (8, "claimed", "cellar"),
+    ];
+    assert_eq!(found, expected);
+    let told = format!("{talk}{}", std::fs::read_to_string(path("report.jsonl")).expect("the report"));
+    assert!(!told.to_uppercase().contains("BEEF1234") && !told.contains("WRONG123"), "{told}");
+    assert_eq!(desk.ok("alice", &["device", "get", "my-hut", "stairs"])["home"]["device"], "pump-2");
+    // Again: nothing is lost, nothing is claimed twice.
+    let again = desk.say("alice", &["device", "claim", "my-house", "--file", "codes.csv"], "");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("claimed  4 of 7"), "{}", said(&again));
+    assert_eq!(desk.exit("alice", &["device", "claim", "my-house", "--file", "nowhere.csv"]).0, 2);
+    std::fs::write(path("torn.csv"), "colour\nred\n").expect("written");
+    let (code, talk) = desk.exit("alice", &["device", "claim", "my-house", "--file", "torn.csv"]);
+    assert!(code == 2 && talk.contains("no known column"), "{talk}");
+}
+
+#[test]
+fn an_empty_budget_pauses_a_file_and_does_not_end_it() {
+    let server = Server::with(&[("CLAIMD_ATTEMPTS__PER_ACCOUNT", "2"), ("CLAIMD_ATTEMPTS__ACCOUNT_WINDOW", "2s")]);
+    let world = World::new(&server);
+    let folder = tempfile::tempdir().expect("a folder");
+    let desk = Desk { server, folder };
+    let url = format!("http://{}", desk.server.http);
+    let login = ["login", "--url", &url, "--name", &world.alice.email, "--password", "-"];
+    assert!(run(desk.command("alice", &login), &world.alice.password).status.success());
+    desk.ok("alice", &["application", "create", "my-house"]);
+    let code = json!({"id": "pump-1", "code": {"value": "BEEF1234"}});
+    world.maker.post("/api/claimd/v1/applications/default/devices", &code).ok();
+    let file = "name,owner_token\nnone-1,BEEF1234\nnone-2,BEEF1234\npump-1,BEEF1234\n";
+    std::fs::write(desk.folder.path().join("codes.csv"), file).expect("written");
+    let output = desk.say("alice", &["device", "claim", "my-house", "--file", "codes.csv"], "");
+    assert_eq!(output.status.code(), Some(8), "{}", said(&output));
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(talk.contains("going on in") && talk.contains("claimed  1 of 3"), "{talk}");
+}

@@ -3,6 +3,7 @@
 //!
 //! A row is judged by itself; what is in the registry, and whether a row repeats another, is for whoever imports.
 
+pub mod claims;
 mod csv;
 mod fields;
 mod json;

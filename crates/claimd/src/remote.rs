@@ -2,6 +2,7 @@
 //!
 //! Secrets never come from the command line as such but for a bare claim code, which is warned of.
 
+mod bulk;
 mod claims;
 mod client;
 mod makers;

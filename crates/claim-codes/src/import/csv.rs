@@ -7,16 +7,53 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use super::fields::{Builder, Field};
 use super::{BOM, Fault, FileFault, ROW_BYTES, Row};
 
+/// Devices, by [`Field`].
 pub(super) struct Rows<R: BufRead> {
-    reader: Reader<Lines<R>>,
-    /// What each column is for, `None` if that is not known; and its name.
-    columns: Vec<(Option<Field>, String)>,
-    record: ByteRecord,
-    over: bool,
+    table: Table<R>,
+    /// What each column is for, `None` if that is not known.
+    fields: Vec<Option<Field>>,
 }
 
 impl<R: BufRead> Rows<R> {
     pub(super) fn new(reader: R) -> Result<(Self, Vec<Fault>), FileFault> {
+        let table = Table::new(reader)?;
+        let (fields, warnings) = table.columns(Field::of_column, |field| *field != Field::Session)?;
+        Ok((Self { table, fields }, warnings))
+    }
+
+    pub(super) fn next(&mut self) -> Option<Result<Row, FileFault>> {
+        let line = match self.table.advance()? {
+            Ok(line) => line,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let mut row = Builder::default();
+        if let Some(reason) = self.table.miscounted() {
+            row.refuse("", "cell_count", reason);
+        }
+        for (field, (column, cell)) in self.fields.iter().zip(self.table.cells()) {
+            let Some(field) = field else { continue };
+            match cell {
+                Ok(text) => row.set(*field, column, text),
+                Err(NotUtf8) => row.refuse(column, "not_utf8", "the text is not UTF-8"),
+            }
+        }
+        Some(Ok(row.finish(line)))
+    }
+}
+
+/// A file's header and, one after the other, its records.
+pub(super) struct Table<R: BufRead> {
+    reader: Reader<Lines<R>>,
+    header: Vec<String>,
+    record: ByteRecord,
+    over: bool,
+}
+
+/// A cell that is no text.
+pub(super) struct NotUtf8;
+
+impl<R: BufRead> Table<R> {
+    pub(super) fn new(reader: R) -> Result<Self, FileFault> {
         let mut lines = Lines::new(reader);
         lines.advance()?;
         let delimiter = if lines.record.contains(&b';') { b';' } else { b',' };
@@ -31,55 +68,64 @@ impl<R: BufRead> Rows<R> {
         if !reader.read_byte_record(&mut record).map_err(fault)? {
             return Err(FileFault::Empty);
         }
-        let mut columns: Vec<(Option<Field>, String)> = Vec::with_capacity(record.len());
+        let header = record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        Ok(Self { reader, header, record, over: false })
+    }
+
+    /// What each column is for, and a warning for each that is not known. Of those that are `single` two are one too many;
+    /// aliases are the same column.
+    pub(super) fn columns<F: PartialEq>(
+        &self,
+        of_name: impl Fn(&str) -> Option<F>,
+        single: impl Fn(&F) -> bool,
+    ) -> Result<(Vec<Option<F>>, Vec<Fault>), FileFault> {
+        let mut columns: Vec<Option<F>> = Vec::with_capacity(self.header.len());
         let mut warnings = Vec::new();
-        for name in &record {
-            let name = String::from_utf8_lossy(name).trim().to_owned();
-            let field = Field::of_column(&name);
-            // Aliases are the same column; unknown ones may repeat as they like.
-            let repeated =
-                |other: &(Option<Field>, String)| field.is_some() && other.0 == field && field != Some(Field::Session);
-            if columns.iter().any(repeated) {
-                return Err(FileFault::RepeatedColumn(name));
+        for name in &self.header {
+            let column = of_name(name);
+            if column
+                .as_ref()
+                .is_some_and(|column| single(column) && columns.iter().flatten().any(|other| other == column))
+            {
+                return Err(FileFault::RepeatedColumn(name.clone()));
             }
-            if field.is_none() {
+            if column.is_none() {
                 let reason = "this column is not known and not imported".to_owned();
                 warnings.push(Fault { column: name.clone(), value: None, code: "unknown_column", reason });
             }
-            columns.push((field, name));
+            columns.push(column);
         }
-        if columns.iter().all(|(field, _)| field.is_none()) {
+        if columns.iter().all(Option::is_none) {
             return Err(FileFault::NoKnownColumn);
         }
-        Ok((Self { reader, columns, record, over: false }, warnings))
+        Ok((columns, warnings))
     }
 
-    pub(super) fn next(&mut self) -> Option<Result<Row, FileFault>> {
+    /// Goes to the next record; the line where it starts.
+    pub(super) fn advance(&mut self) -> Option<Result<u64, FileFault>> {
         if self.over {
             return None;
         }
         match self.reader.read_byte_record(&mut self.record) {
-            Ok(true) => {}
-            Ok(false) => return None,
+            Ok(true) => Some(Ok(self.reader.get_ref().start)),
+            Ok(false) => None,
             Err(error) => {
                 self.over = true;
-                return Some(Err(fault(error)));
+                Some(Err(fault(error)))
             }
         }
-        let line = self.reader.get_ref().start;
-        let mut row = Builder::default();
-        if self.record.len() != self.columns.len() {
-            let reason = format!("{} cells under {} columns", self.record.len(), self.columns.len());
-            row.refuse("", "cell_count", reason);
-        }
-        for ((field, column), cell) in self.columns.iter().zip(&self.record) {
-            let Some(field) = field else { continue };
-            match std::str::from_utf8(cell) {
-                Ok(text) => row.set(*field, column, text.trim()),
-                Err(_) => row.refuse(column, "not_utf8", "the text is not UTF-8"),
-            }
-        }
-        Some(Ok(row.finish(line)))
+    }
+
+    /// What is to be said of a record with more or fewer cells than the header.
+    pub(super) fn miscounted(&self) -> Option<String> {
+        let (cells, columns) = (self.record.len(), self.header.len());
+        (cells != columns).then(|| format!("{cells} cells under {columns} columns"))
+    }
+
+    /// The record's cells under their columns' names.
+    pub(super) fn cells(&self) -> impl Iterator<Item = (&str, Result<&str, NotUtf8>)> {
+        let cells = self.record.iter().map(|cell| std::str::from_utf8(cell).map(str::trim).map_err(|_| NotUtf8));
+        self.header.iter().map(String::as_str).zip(cells)
     }
 }
 

@@ -161,8 +161,15 @@ pub(crate) struct DeviceClaimArgs {
     #[arg(long, value_name = "CODE")]
     pub(crate) code: Option<String>,
     /// The text of a QR code, `@FILE`, or `-` for standard input
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["dev_eui", "join_eui", "code"], required_unless_present = "dev_eui")]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["dev_eui", "join_eui", "code"])]
     pub(crate) qr: Option<String>,
+    /// Many devices: CSV with `qr`, or `dev_eui` and `join_eui`, or `name`, and `claim_authentication_code`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "dev_eui", "join_eui", "code", "qr"])]
+    #[arg(required_unless_present_any = ["dev_eui", "qr"])]
+    pub(crate) file: Option<std::path::PathBuf>,
+    /// Write each row's result to this file too, as JSON lines
+    #[arg(long, value_name = "FILE", requires = "file")]
+    pub(crate) report: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

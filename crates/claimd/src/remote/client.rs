@@ -95,6 +95,11 @@ impl Client {
 }
 
 impl Answer {
+    /// How long the server asks to wait.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.wait.as_deref()?.parse().map(Duration::from_secs).ok()
+    }
+
     /// What the server said, and what that means for whoever typed the command.
     pub(super) fn refusal(&self) -> Stop {
         let said = ["detail", "message"].iter().find_map(|name| self.body[name].as_str());

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
+use super::bulk;
 use super::client::{Client, segment};
 use super::show::Shown;
 use super::{Done, Stop, ended, instant, secret, sure};
@@ -143,6 +144,9 @@ fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
             out::talk(format!("removed  {device}"));
         }
         DeviceCommand::Claim(args) => {
+            if let Some(file) = &args.file {
+                return bulk::claim(remote, &client, &args.application, file, args.report.as_deref());
+            }
             let claimed = client.ask(Method::POST, "/api/v3/edcs/claim", Some(&claim_body(args)?))?;
             Shown::one(remote, &["application_ids.application_id", "device_id", "dev_eui", "join_eui"]).show(&claimed);
         }
