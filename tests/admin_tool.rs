@@ -294,3 +294,38 @@ fn an_empty_budget_pauses_a_file_and_does_not_end_it() {
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(talk.contains("going on in") && talk.contains("claimed  1 of 3"), "{talk}");
 }
+
+#[test]
+fn a_maker_sets_people_and_gateways_up_and_reads_the_audit_log() {
+    let (desk, world) = Desk::new();
+    let made = desk.ok("maker", &["customer", "create", "North & Sons"]);
+    assert_eq!(desk.ok("maker", &["customer", "get", "North & Sons"])["id"], made["id"]);
+    assert_eq!(desk.exit("maker", &["customer", "create", "North & Sons"]).0, 1, "ThingsBoard's route says 400");
+    assert_eq!(desk.exit("maker", &["customer", "get", "South"]).0, 3);
+    let account = desk.ok("maker", &["account", "create", "nora@example.com", "--customer", "North & Sons"]);
+    let link = account["activationLink"].as_str().expect("a link");
+    let token = link.split("activateToken=").nth(1).expect("a token");
+    let body = json!({"activateToken": token, "password": "the password of nora"});
+    crate::harness::Client::stranger(&desk.server.http).post("/api/noauth/activate", &body).ok();
+    let url = format!("http://{}", desk.server.http);
+    let login = ["login", "--url", &url, "--name", "nora@example.com", "--password", "-"];
+    assert!(desk.say("nora", &login, "the password of nora").status.success());
+    assert_eq!(desk.ok("nora", &["whoami"])["customerId"]["id"], made["id"]["id"]);
+    assert_eq!(desk.exit("nora", &["customer", "list"]).0, 4);
+
+    world.gateway("the gateway");
+    world.device("child/1");
+    world.device("child 2");
+    let ends = ["--gateway", "the gateway", "--device", "child/1", "--device", "child 2"];
+    let (code, talk) = desk.exit("maker", &[&["gateway", "relate"][..], &ends].concat());
+    assert!(code == 0 && talk.contains("2 devices"), "{talk}");
+    assert_eq!(desk.exit("maker", &[&["gateway", "unrelate"][..], &ends].concat()).0, 0);
+    assert_eq!(desk.exit("maker", &[&["gateway", "unrelate"][..], &ends].concat()).0, 3, "ended already");
+    assert_eq!(desk.exit("maker", &["gateway", "relate", "--gateway", "none", "--device", "child 2"]).0, 3);
+    desk.ok("maker", &["application", "create", "spring-26"]);
+    let log = desk.say("maker", &["audit", "list", "--output", "csv"], "");
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(log.lines().any(|line| line.contains("application.created") && line.contains("spring-26")), "{log}");
+    assert_eq!(desk.exit("maker", &["customer", "delete", "North & Sons", "--yes"]).0, 0);
+    assert_eq!(desk.exit("nora", &["whoami"]).0, 4, "its accounts went with it");
+}

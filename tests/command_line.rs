@@ -295,3 +295,18 @@ fn load_arrives_by_itself_and_its_latencies_are_kept() {
     let rows = std::fs::read_to_string(&histogram).expect("latencies");
     assert!(rows.starts_with("up_to_ms,count\n") && rows.lines().count() > 1, "{rows}");
 }
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(claimd().args(["completions", shell]), "");
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("unauthorize"), "{shell}");
+    }
+    let output = run(claimd().args(["man", "--out"]).arg(folder.path().join("man")), "");
+    assert!(output.status.success(), "{}", said(&output));
+    for page in ["claimd.1", "claimd-serve.1", "claimd-device-create.1", "claimd-application-authorize.1"] {
+        let text = std::fs::read_to_string(folder.path().join("man").join(page)).expect("a page");
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+}

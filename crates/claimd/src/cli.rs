@@ -44,10 +44,29 @@ pub(crate) enum Command {
     Application(remote::With<remote::ApplicationCommand>),
     /// Devices in applications, their codes, and claiming them
     Device(remote::With<remote::DeviceCommand>),
+    /// Customers, who own devices
+    Customer(remote::With<remote::CustomerCommand>),
+    /// Accounts of people
+    Account(remote::With<remote::AccountCommand>),
+    /// Gateways, and the devices they speak for
+    Gateway(remote::With<remote::GatewayCommand>),
+    /// The audit log
+    Audit(remote::With<remote::AuditCommand>),
     /// Claims by a device's name
     Claim(remote::With<remote::ClaimCommand>),
     /// QR codes of devices, on the terminal or as files
     Qr(remote::QrArgs),
+    /// Completions for a shell, on standard output
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Manual pages, one a command
+    Man {
+        /// Folder for them
+        #[arg(long, value_name = "DIR", default_value = "man")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

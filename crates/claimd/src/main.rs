@@ -40,8 +40,14 @@ fn main() -> ExitCode {
         Command::Whoami(args) => remote::who_am_i(&args.remote),
         Command::Application(command) => remote::application(&command),
         Command::Device(command) => remote::device(&command),
+        Command::Customer(command) => remote::customer(&command),
+        Command::Account(command) => remote::account(&command),
+        Command::Gateway(command) => remote::gateway(&command),
+        Command::Audit(command) => remote::audit(&command),
         Command::Claim(command) => remote::claim(&command),
         Command::Qr(args) => remote::qr(&args),
+        Command::Completions { shell } => commands::papers::completions(shell),
+        Command::Man { out } => commands::papers::man(&out),
     };
     exit.into()
 }

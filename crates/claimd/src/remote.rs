@@ -6,6 +6,7 @@ mod bulk;
 mod claims;
 mod client;
 mod makers;
+mod people;
 mod profile;
 mod qr;
 mod show;
@@ -20,6 +21,7 @@ use crate::out::{self, Exit};
 
 pub(crate) use claims::claim;
 pub(crate) use makers::{application, device};
+pub(crate) use people::{account, audit, customer, gateway};
 pub(crate) use qr::qr;
 
 use client::Client;

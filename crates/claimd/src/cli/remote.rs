@@ -281,3 +281,63 @@ pub(crate) struct QrArgs {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) out: std::path::PathBuf,
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CustomerCommand {
+    /// Make a customer
+    Create { title: String },
+    /// List customers
+    List,
+    /// Show one, by its title
+    Get { title: String },
+    /// Remove one that owns nothing, with its accounts
+    Delete {
+        title: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Make an account; prints the link by which its user sets the first password, good for a day
+    Create {
+        /// Sign-in name
+        email: String,
+        /// The customer it acts for, by title; a maker's own without it
+        #[arg(long, value_name = "TITLE")]
+        customer: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GatewayCommand {
+    /// Let a gateway speak for devices
+    Relate(Ends),
+    /// End that
+    Unrelate(Ends),
+}
+
+/// A gateway and devices, by name.
+#[derive(Debug, Args)]
+pub(crate) struct Ends {
+    #[arg(long, value_name = "NAME")]
+    pub(crate) gateway: String,
+    /// Once for each device
+    #[arg(long, value_name = "NAME", required = true)]
+    pub(crate) device: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Rows of the audit log, oldest first
+    List {
+        /// Only rows after this position
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        since: i64,
+        /// Only of this device (its UUID)
+        #[arg(long, value_name = "UUID")]
+        device: Option<String>,
+    },
+}

@@ -1,0 +1,35 @@
+//! What is made from the command line's own description: completions and manual pages.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::out::{self, Exit};
+
+pub(crate) fn completions(shell: Shell) -> Exit {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "claimd", &mut text);
+    out::data(String::from_utf8_lossy(&text));
+    Exit::Done
+}
+
+/// `claimd.1`, `claimd-device.1`, `claimd-device-create.1`, and so on.
+pub(crate) fn man(folder: &Path) -> Exit {
+    let made = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    match made {
+        Ok(()) => {
+            out::talk(format!(
+                "written to {}; read them with `man -l {}/claimd.1`",
+                folder.display(),
+                folder.display()
+            ));
+            Exit::Done
+        }
+        Err(error) => {
+            out::error(format!("`{}`: {error}", folder.display()), "give --out DIR that can be written");
+            Exit::Usage
+        }
+    }
+}
