@@ -13,6 +13,7 @@ mod bearer;
 mod config;
 mod docs;
 mod extract;
+mod listed;
 mod model;
 mod passwords;
 mod reply;

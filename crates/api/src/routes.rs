@@ -6,6 +6,7 @@ mod attributes;
 mod customers;
 mod devices;
 mod edcs;
+mod faces;
 mod makers;
 mod owner;
 mod profiles;
@@ -16,7 +17,7 @@ mod users;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router, extract, middleware};
 use bytes::Bytes;
 use claim::directory::PageRequest;
@@ -37,8 +38,8 @@ pub(crate) fn all(api: Api) -> Router {
     let table = people(table);
     let table = things(table);
     let table = claiming(table);
-    let table = listings(table);
-    let table = stack_face(table);
+    let table = faces::listings(table);
+    let table = faces::stack(table);
     let (router, document) = table
         .get(DOCUMENT, Op::new("claimd", "This document").public().object(), get(|| async { Bytes::new() }))
         .finish();
@@ -374,176 +375,6 @@ fn base(api: &Api, headers: &HeaderMap) -> String {
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     format!("http://{host}")
-}
-
-/// Our own routes: applications, listed devices, claim codes.
-fn listings(table: Table) -> Table {
-    use applications::{ApplicationJson, ListedJson};
-    const APPLICATION: &str = "/api/claimd/v1/applications/{application}";
-    const DEVICE: &str = "/api/claimd/v1/applications/{application}/devices/{device}";
-    const CODE: &str = "/api/claimd/v1/applications/{application}/devices/{device}/code";
-    let op = |summary| Op::new("Applications", summary).refuses(404, "unknown or not yours");
-    table
-        .get(
-            "/api/claimd/v1/applications",
-            Op::new("Applications", "Applications: a maker's all, a customer's own").page::<ApplicationJson>().paged(),
-            get(applications::list),
-        )
-        .post(
-            "/api/claimd/v1/applications",
-            Op::new("Applications", "Make an application")
-                .body::<applications::ApplicationRequest>()
-                .answer::<ApplicationJson>(),
-            post(applications::create),
-        )
-        .get(APPLICATION, op("One application").answer::<ApplicationJson>(), get(applications::one))
-        .put(
-            APPLICATION,
-            op("Change an application; claims that were made stay")
-                .body::<applications::ApplicationUpdate>()
-                .answer::<ApplicationJson>(),
-            put(applications::change),
-        )
-        .delete(APPLICATION, op("Remove an application in which nothing is listed"), delete(applications::remove))
-        .get(
-            "/api/claimd/v1/applications/{application}/devices",
-            op("Devices listed in an application").page::<ListedJson>().paged(),
-            get(applications::devices),
-        )
-        .post(
-            "/api/claimd/v1/applications/{application}/devices",
-            op("Register a device; a generated code is shown once")
-                .body::<applications::DeviceRequest>()
-                .answer::<ListedJson>(),
-            post(applications::register),
-        )
-        .get(DEVICE, op("One device where it is listed now").answer::<ListedJson>(), get(applications::device))
-        .delete(DEVICE, op("Remove a device that has no owner"), delete(applications::remove_device))
-        .put(
-            DEVICE,
-            op("Pause or allow claiming, or ask for presence; what is left out stays")
-                .body::<applications::DeviceUpdate>()
-                .answer::<ListedJson>(),
-            put(applications::change_device),
-        )
-        .post(
-            "/api/claimd/v1/applications/{application}/devices/{device}/force-release",
-            op("Take a device from its owner, with the reason for the audit log")
-                .body::<applications::ForcedRelease>()
-                .answer::<ListedJson>(),
-            post(applications::force_release),
-        )
-        .put(
-            CODE,
-            op("Store or generate a claim code, or change its window; a generated one is shown once")
-                .body::<applications::CodeRequest>()
-                .answer::<ListedJson>(),
-            put(applications::set_code),
-        )
-        .get(CODE, op("Read a claim code; audited").answer::<applications::CodeJson>(), get(applications::read_code))
-        .delete(
-            CODE,
-            op("Delete a claim code; a claim is untouched").answer::<ListedJson>(),
-            delete(applications::delete_code),
-        )
-        .put(
-            "/api/claimd/v1/applications/{application}/devices/{device}/claiming-allowed",
-            op("The maker's word on one device").body::<applications::Allowed>().answer::<ListedJson>(),
-            put(applications::allow),
-        )
-}
-
-/// The Things Stack's claiming and QR code routes.
-fn stack_face(table: Table) -> Table {
-    let claiming = |summary| Op::new("The Things Stack: claiming", summary);
-    let codes = |summary| Op::new("The Things Stack: QR codes", summary);
-    table
-        .post(
-            "/api/v3/edcs/claim",
-            claiming("Claim a device into an application, by identifiers or by the text of a QR code")
-                .body::<edcs::ClaimRequest>()
-                .answer::<edcs::EndDeviceIds>()
-                .refuses(409, "right code: another's already, or the id is in use")
-                .refuses(429, "out of tries"),
-            post(edcs::claim),
-        )
-        .get(
-            "/api/v3/edcs/claim/{application}/devices/{device}",
-            claiming("A claim as it stands").answer::<edcs::ClaimStatus>().refuses(404, "unknown or not claimed"),
-            get(edcs::status),
-        )
-        .delete(
-            "/api/v3/edcs/claim/{application}/devices/{device}",
-            claiming("Give a device back").object().refuses(404, "unknown or not claimed"),
-            delete(edcs::unclaim),
-        )
-        .delete(
-            "/api/v3/edcs/claim/{application}/devices/batch",
-            claiming("Give up to 20 devices back, each by itself")
-                .query("device_ids", true, "repeated for each")
-                .answer::<edcs::BatchUnclaimed>(),
-            delete(edcs::unclaim_batch),
-        )
-        .post(
-            "/api/v3/edcs/claim/info",
-            claiming("Whether devices of a JoinEUI are claimed here")
-                .public()
-                .body::<edcs::InfoRequest>()
-                .answer::<edcs::Info>(),
-            post(edcs::info),
-        )
-        .post(
-            "/api/v3/edcs/claim/info/batch",
-            claiming("The same for up to 20 JoinEUIs").public().body::<edcs::InfosRequest>().answer::<edcs::Infos>(),
-            post(edcs::infos),
-        )
-        .post(
-            "/api/v3/edcs/applications/{application}/authorize",
-            claiming("Let the devices of an application be claimed").body::<edcs::Authorization>().object(),
-            post(edcs::authorize),
-        )
-        .delete(
-            "/api/v3/edcs/applications/{application}/authorize",
-            claiming("Let them be claimed no more; claims that were made stay").object(),
-            delete(edcs::unauthorize),
-        )
-        .get("/api/v3/qr-codes/end-devices/formats", codes("Formats that are written").object(), get(qr_codes::formats))
-        .get(
-            "/api/v3/qr-codes/end-devices/formats/{format}",
-            codes("One format").object().refuses(404, "no such format"),
-            get(qr_codes::format),
-        )
-        .post(
-            "/api/v3/qr-codes/end-devices",
-            codes("The text of a device's QR code, and its picture")
-                .body::<qr_codes::GenerateRequest>()
-                .answer::<qr_codes::Generated>()
-                .refuses(404, "no such format"),
-            post(qr_codes::generate),
-        )
-        .post(
-            "/api/v3/qr-codes/end-devices/parse",
-            codes("Read the text of a QR code").body::<qr_codes::ParseRequest>().object(),
-            post(qr_codes::parse_device),
-        )
-        .post(
-            "/api/v3/qr-codes/end-devices/{format}/parse",
-            codes("Read the text of a QR code of one format")
-                .body::<qr_codes::ParseRequest>()
-                .object()
-                .refuses(404, "no such format"),
-            post(qr_codes::parse_device_as),
-        )
-        .post(
-            "/api/v3/qr-codes/gateways/parse",
-            codes("Read the text of a gateway's QR code").body::<qr_codes::ParseRequest>().object(),
-            post(qr_codes::parse_gateway),
-        )
-        .post(
-            "/api/v3/qr-codes/gateways/{format}/parse",
-            codes("The same, of one format").body::<qr_codes::ParseRequest>().object().refuses(404, "no such format"),
-            post(qr_codes::parse_gateway_as),
-        )
 }
 
 /// A slice of a list, as ThingsBoard asks for it.
