@@ -326,6 +326,17 @@ fn a_maker_sets_people_and_gateways_up_and_reads_the_audit_log() {
     let log = desk.say("maker", &["audit", "list", "--output", "csv"], "");
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     assert!(log.lines().any(|line| line.contains("application.created") && line.contains("spring-26")), "{log}");
+    // A new token for a device: the old one is worth nothing from then on.
+    let device = world.device("tokened");
+    let speaks = |token: &str| {
+        let stranger = crate::harness::Client::stranger(&desk.server.http);
+        stranger.post(&format!("/api/v1/{token}/claim"), &json!({})).status
+    };
+    assert_eq!(speaks(&device.token), 200);
+    assert_eq!(desk.exit("maker", &["device", "token", "rotate", "default", "tokened"]).0, 2, "it asks");
+    let rotated = desk.ok("maker", &["device", "token", "rotate", "default", "tokened", "--yes"]);
+    assert_eq!((speaks(&device.token), speaks(rotated["accessToken"].as_str().expect("a token"))), (401, 200));
+    assert_eq!(desk.exit("alice", &["device", "token", "rotate", "default", "tokened", "--yes"]).0, 4);
     assert_eq!(desk.exit("maker", &["customer", "delete", "North & Sons", "--yes"]).0, 0);
     assert_eq!(desk.exit("nora", &["whoami"]).0, 4, "its accounts went with it");
 }

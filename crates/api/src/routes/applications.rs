@@ -7,16 +7,17 @@ use axum::http::{Extensions, StatusCode};
 use claim::applications::{
     Application, ApplicationChange, ApplicationDraft, By, CodeChange, DeviceChange, Identity, NewCode, NewDevice, Place,
 };
-use claim::directory::DirectoryError;
+use claim::directory::{CredentialDraft, DirectoryError};
 use claim::{DeviceName, ListingId, Secret};
 use claim_codes::window::parse_instant;
 use claim_codes::{ClaimCode, Eui64, Style, Window};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{One, Page, Paging, title};
 use crate::Api;
+use crate::bearer::random_token;
 use crate::extract::{Asked, At, Caller, Sent};
 use crate::listed::{ApplicationJson, CodeJson, ListedJson};
 use crate::model::PageJson;
@@ -418,6 +419,24 @@ pub(crate) async fn change_device(
 async fn changed(api: &Api, caller: &Caller, path: &Path, change: DeviceChange) -> One<ListedJson> {
     let tenant = caller.maker()?.tenant;
     Ok(Json(api.applications().change_device(tenant, path.place()?, change, api.by(caller)).await?.into()))
+}
+
+/// A device's new access token, the once it is shown.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewToken {
+    access_token: String,
+}
+
+/// The old token ends at once, with the sessions that it opened.
+pub(crate) async fn rotate_token(State(api): State<Api>, caller: Caller, At(path): At<Path>) -> One<NewToken> {
+    let tenant = caller.maker()?.tenant;
+    let device = api.applications().at_home(tenant, path.place()?).await?.device;
+    // Never with a dash at its beginning, which command lines would take for an option.
+    let token = format!("t{}", random_token()?.expose());
+    let draft = CredentialDraft::AccessToken(Secret::new(token.clone()));
+    api.directory().set_credential(tenant, device, draft, api.now()).await?;
+    Ok(Json(NewToken { access_token: token }))
 }
 
 /// Why a device is taken from its owner.

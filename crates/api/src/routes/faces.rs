@@ -56,6 +56,12 @@ pub(super) fn listings(table: Table) -> Table {
             put(applications::change_device),
         )
         .post(
+            "/api/claimd/v1/applications/{application}/devices/{device}/rotate-token",
+            op("Give a device a new access token, shown once; the old one and its sessions end")
+                .answer::<applications::NewToken>(),
+            post(applications::rotate_token),
+        )
+        .post(
             "/api/claimd/v1/applications/{application}/devices/{device}/force-release",
             op("Take a device from its owner, with the reason for the audit log")
                 .body::<applications::ForcedRelease>()

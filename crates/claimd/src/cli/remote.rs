@@ -215,6 +215,9 @@ pub(crate) enum DeviceCommand {
         #[arg(required = true)]
         devices: Vec<String>,
     },
+    /// A device's access token
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Pause claiming for a device
     Freeze {
         application: String,
@@ -230,6 +233,18 @@ pub(crate) enum DeviceCommand {
         /// For the audit log
         #[arg(long)]
         reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a new one, shown once; the old one and its sessions end
+    Rotate {
+        application: String,
+        device: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -10,7 +10,7 @@ use super::client::{Client, segment};
 use super::show::Shown;
 use super::{Done, Stop, ended, instant, secret, sure};
 use crate::cli::remote::{
-    ApplicationCommand, CodeArgs, DeviceClaimArgs, DeviceCommand, DeviceCreateArgs, RemoteArgs, With,
+    ApplicationCommand, CodeArgs, DeviceClaimArgs, DeviceCommand, DeviceCreateArgs, RemoteArgs, TokenCommand, With,
 };
 use crate::out::{self, Exit};
 
@@ -151,6 +151,11 @@ fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
             Shown::one(remote, &["application_ids.application_id", "device_id", "dev_eui", "join_eui"]).show(&claimed);
         }
         DeviceCommand::Unclaim { application, devices } => return unclaim(&client, application, devices),
+        DeviceCommand::Token(TokenCommand::Rotate { application, device, yes }) => {
+            sure(remote, *yes, &format!("ending the token of `{device}` and what it is connected by"))?;
+            let path = format!("{}/rotate-token", place(application, device));
+            Shown::one(remote, &["accessToken"]).show(&client.ask(Method::POST, &path, Some(&json!({})))?);
+        }
         DeviceCommand::Freeze { application, device, reason } => {
             shown.show(&freeze(&client, application, device, true, reason.as_deref())?);
         }
