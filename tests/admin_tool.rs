@@ -1,59 +1,13 @@
 //! The command line as a tool over the API: what The Things Stack's CLI does for claims, and what its exit codes say.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::harness::desk::Desk;
 use crate::harness::server::{ADMIN, ADMIN_PASSWORD};
 use crate::harness::tools::{run, said};
 use crate::harness::{Server, World};
-
-/// A maker and an owner, each signed in in a folder of their own.
-struct Desk {
-    server: Server,
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    fn new() -> (Self, World) {
-        let server = Server::start();
-        let world = World::new(&server);
-        let desk = Self { server, folder: tempfile::tempdir().expect("a folder") };
-        for (profile, name, password) in
-            [("maker", ADMIN, ADMIN_PASSWORD), ("alice", &world.alice.email, &world.alice.password)]
-        {
-            let url = format!("http://{}", desk.server.http);
-            let output =
-                run(desk.command(profile, &["login", "--url", &url, "--name", name, "--password", "-"]), password);
-            assert!(output.status.success(), "{}", said(&output));
-        }
-        (desk, world)
-    }
-
-    fn command(&self, profile: &str, arguments: &[&str]) -> &'static mut Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_claimd"));
-        command.env_clear().env("XDG_CONFIG_HOME", self.folder.path()).current_dir(self.folder.path());
-        command.args(arguments).args(["--profile", profile]);
-        Box::leak(Box::new(command))
-    }
-
-    fn say(&self, profile: &str, arguments: &[&str], input: &str) -> Output {
-        run(self.command(profile, arguments), input)
-    }
-
-    /// The one JSON line that a command prints.
-    fn ok(&self, profile: &str, arguments: &[&str]) -> Value {
-        let output = self.say(profile, arguments, "");
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        serde_json::from_str(text.trim()).unwrap_or(Value::String(text))
-    }
-
-    fn exit(&self, profile: &str, arguments: &[&str]) -> (i32, String) {
-        let output = self.say(profile, arguments, "");
-        (output.status.code().expect("an exit code"), String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-}
 
 const EUIS: [&str; 4] = ["--dev-eui", "0004A30B001C0501", "--join-eui", "70B3D57ED0000000"];
 

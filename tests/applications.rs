@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::tools::no_file_has;
 use crate::harness::{Answer, Client, Server, World};
 
 const APPLICATIONS: &str = "/api/claimd/v1/applications";
@@ -186,19 +187,7 @@ fn no_code_is_in_the_log_the_audit_the_files_or_a_refusal() {
     assert_eq!(server.stop(), Some(0));
     heard.push(server.log());
     assert!(heard.iter().all(|text| !text.to_uppercase().contains(MARK)), "{heard:#?}");
-    let mut folders = vec![server.data_dir()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let bytes = std::fs::read(&path).expect("a file");
-            let found = bytes.windows(MARK.len()).any(|window| window == MARK.as_bytes());
-            assert!(!found, "the code is in {}", path.display());
-        }
-    }
+    no_file_has(&server.data_dir(), &[MARK.as_bytes()]);
 }
 
 #[test]

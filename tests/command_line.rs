@@ -31,7 +31,7 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 14] = [
         &["demo"],
         &["serve"],
         &["simulate", "device"],
@@ -41,6 +41,8 @@ fn help_says_what_there_is() {
         &["login"],
         &["application"],
         &["device", "create"],
+        &["import"],
+        &["export"],
         &["device", "claim"],
         &["claim"],
         &["qr"],

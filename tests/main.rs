@@ -15,6 +15,7 @@ mod gateways;
 mod guides;
 mod harness;
 mod hostile;
+mod imports;
 mod limits;
 mod mqtt_rules;
 mod owners;

@@ -62,3 +62,26 @@ pub fn run_for(command: &mut Command, input: &str, patience: Duration) -> Output
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
+
+/// Looks for secrets, in any letter case, in every file of a folder.
+pub fn no_file_has(folder: &std::path::Path, marks: &[&[u8]]) {
+    let mut folders = vec![folder.to_owned()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            files += 1;
+            let bytes = std::fs::read(&path).expect("a file").to_ascii_uppercase();
+            for mark in marks {
+                let mark = mark.to_ascii_uppercase();
+                let found = bytes.windows(mark.len()).any(|window| window == mark);
+                assert!(!found, "a secret is in {}", path.display());
+            }
+        }
+    }
+    assert!(files > 0, "there is something to look through");
+}

@@ -33,6 +33,15 @@ pub struct Config {
     pub applications_per_customer: u32,
     /// Devices that a customer's users may register in them.
     pub devices_per_customer: u32,
+    /// Largest file of an import, bytes.
+    pub import_bytes: u64,
+    /// Rows of a file at the most.
+    pub import_rows: u64,
+    /// Imports of a tenant under way at once.
+    pub imports_per_tenant: u32,
+    /// How long an import that is over, and its codes, are kept.
+    #[serde(with = "humantime_serde")]
+    pub imports_kept: Duration,
     /// Passwords being hashed at once, 19 MiB each; 0: as many as there are CPUs.
     pub hashing_at_once: usize,
     /// Requests that wait for a free hasher; one more is told to come again.
@@ -52,6 +61,10 @@ impl Default for Config {
             wrong_passwords_window: Duration::from_secs(15 * 60),
             applications_per_customer: 100,
             devices_per_customer: 10_000,
+            import_bytes: 1024 * 1024 * 1024,
+            import_rows: 2_000_000,
+            imports_per_tenant: 4,
+            imports_kept: Duration::from_secs(7 * 24 * 3600),
             hashing_at_once: 0,
             hashing_queue: 64,
         }

@@ -13,6 +13,7 @@ mod bearer;
 mod config;
 mod docs;
 mod extract;
+mod imports;
 mod listed;
 mod model;
 mod passwords;
@@ -30,11 +31,14 @@ use axum::Router;
 use axum::http::Extensions;
 use claim::applications::Applications;
 use claim::directory::{Account, Directory, DirectoryError};
+use claim::imports::Imports;
 use claim::{Confirmation, Keyring, Origin, Secret, Timestamp, UserId};
 use listener::PeerAddress;
 use moka::sync::Cache;
+use tokio::sync::Notify;
 
 pub use config::Config;
+pub use imports::run as run_imports;
 pub use passwords::{PasswordFault, Passwords};
 
 use bearer::Bearers;
@@ -52,6 +56,10 @@ pub struct ApiParts {
     pub directory: Arc<dyn Directory>,
     /// Applications and the devices listed in them.
     pub applications: Arc<dyn Applications>,
+    /// Import jobs; [`run_imports`] applies them.
+    pub imports: Arc<dyn Imports>,
+    /// Wakes whoever applies them.
+    pub imports_wait: Arc<Notify>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.
@@ -111,6 +119,10 @@ impl Api {
 
     fn applications(&self) -> &dyn Applications {
         &*self.inner.parts.applications
+    }
+
+    fn imports(&self) -> &dyn Imports {
+        &*self.inner.parts.imports
     }
 
     fn directory(&self) -> &dyn Directory {

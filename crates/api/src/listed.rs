@@ -112,6 +112,10 @@ pub(crate) struct ListedJson {
     presence: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<CodeJson>,
+    /// Whether its root keys are kept here.
+    root_keys: bool,
+    /// Whether its root keys were exported, or are known to others; true for ever.
+    root_keys_exposed: bool,
     created_at: String,
     version: i64,
 }
@@ -146,6 +150,8 @@ impl From<ListedDevice> for ListedJson {
                 value: None,
                 warnings: Vec::new(),
             }),
+            root_keys: device.root_keys,
+            root_keys_exposed: device.root_keys_exposed,
             created_at: show_instant(device.created_at),
             version: device.version,
         }

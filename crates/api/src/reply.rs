@@ -58,6 +58,15 @@ impl Fault {
         Self::new(StatusCode::NOT_FOUND, 32, "Requested item wasn't found!")
     }
 
+    /// Something else stands in the way.
+    pub(crate) fn conflict(message: &'static str) -> Self {
+        Self { conflict: true, ..Self::bad_request(message) }
+    }
+
+    pub(crate) fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, 31, "the file is larger than this server takes; split it")
+    }
+
     pub(crate) fn too_many(wait: Duration) -> Self {
         let fault =
             Self::new(StatusCode::TOO_MANY_REQUESTS, 33, "too many tries; wait as `Retry-After` says, then try again");

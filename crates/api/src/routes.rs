@@ -4,9 +4,11 @@ mod api_keys;
 mod applications;
 mod attributes;
 mod customers;
+mod device_settings;
 mod devices;
 mod edcs;
 mod faces;
+mod imports;
 mod makers;
 mod owner;
 mod profiles;
@@ -39,6 +41,7 @@ pub(crate) fn all(api: Api) -> Router {
     let table = things(table);
     let table = claiming(table);
     let table = faces::listings(table);
+    let table = faces::imports(table);
     let table = faces::stack(table);
     let (router, document) = table
         .get(DOCUMENT, Op::new("claimd", "This document").public().object(), get(|| async { Bytes::new() }))

@@ -7,6 +7,7 @@ pub mod claims;
 mod csv;
 mod fields;
 mod json;
+pub mod report;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,8 @@ use claim::{Eui64, ListingId, Secret};
 use serde::Serialize;
 
 use crate::{ClaimCode, Window};
+
+pub(crate) use fields::TEXTS;
 
 /// The longest row, in bytes.
 pub const ROW_BYTES: usize = 65_536;
@@ -57,6 +60,11 @@ impl FileFormat {
             _ => Self::Csv,
         }
     }
+}
+
+/// A root key of 32 hex digits.
+pub fn root_key(text: &str) -> Option<Secret<[u8; 16]>> {
+    fields::key(text).ok()
 }
 
 /// The byte order mark that some spreadsheets write.
@@ -163,6 +171,7 @@ impl std::error::Error for FileFault {}
 /// A file under way. Ends after the last row, or after the fault that makes the rest unreadable.
 pub struct Reading<R: BufRead> {
     rows: Rows<R>,
+    generating: bool,
     /// What is to be said of the file as a whole: columns that are not known.
     pub warnings: Vec<Fault>,
 }
@@ -178,10 +187,17 @@ impl<R: BufRead> Reading<R> {
         Ok(match format {
             FileFormat::Csv => {
                 let (rows, warnings) = csv::Rows::new(reader)?;
-                Self { rows: Rows::Csv(Box::new(rows)), warnings }
+                Self { rows: Rows::Csv(Box::new(rows)), generating: false, warnings }
             }
-            FileFormat::Json => Self { rows: Rows::Json(json::Objects::new(reader)?), warnings: Vec::new() },
+            FileFormat::Json => {
+                Self { rows: Rows::Json(json::Objects::new(reader)?), generating: false, warnings: Vec::new() }
+            }
         })
+    }
+
+    /// Codes will be made for rows without one, so that a window may stand alone.
+    pub fn generating(self, generating: bool) -> Self {
+        Self { generating, ..self }
     }
 }
 
@@ -190,8 +206,8 @@ impl<R: BufRead> Iterator for Reading<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.rows {
-            Rows::Csv(rows) => rows.next(),
-            Rows::Json(objects) => objects.next(),
+            Rows::Csv(rows) => rows.next(self.generating),
+            Rows::Json(objects) => objects.next(self.generating),
         }
     }
 }

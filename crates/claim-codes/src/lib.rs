@@ -6,6 +6,7 @@
 
 pub mod code;
 pub mod eui;
+pub mod export;
 pub mod image;
 pub mod import;
 pub mod qr;

@@ -87,6 +87,26 @@ pub struct Identity {
     pub description: Option<String>,
     /// LoRaWAN texts, kept and not interpreted.
     pub texts: BTreeMap<String, String>,
+    /// The device's public key, DER (RFC 5280 SubjectPublicKeyInfo).
+    pub public_key: Option<Vec<u8>>,
+    /// Who provisioned it.
+    pub provisioner: Option<String>,
+}
+
+/// A LoRaWAN device's root keys. Kept sealed; a claim does not move them.
+#[derive(Debug, Default)]
+pub struct RootKeys {
+    /// AppKey.
+    pub app_key: Option<Secret<[u8; 16]>>,
+    /// NwkKey, of LoRaWAN 1.1.
+    pub nwk_key: Option<Secret<[u8; 16]>>,
+}
+
+impl RootKeys {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.app_key.is_none() && self.nwk_key.is_none()
+    }
 }
 
 /// A device as it is listed.
@@ -118,6 +138,10 @@ pub struct ListedDevice {
     pub presence: bool,
     /// Its claim code, as far as it may be shown.
     pub code: Option<CodeView>,
+    /// Whether its root keys are kept here.
+    pub root_keys: bool,
+    /// Whether its root keys were exported, or are known to others; true for ever.
+    pub root_keys_exposed: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// Grows with each change.
@@ -179,6 +203,10 @@ pub struct NewDevice {
     pub claiming_allowed: Option<bool>,
     /// Its claim code.
     pub code: Option<NewCode>,
+    /// Its root keys.
+    pub root_keys: RootKeys,
+    /// Whether they are known to others.
+    pub root_keys_exposed: bool,
     /// How many devices may be at home in the applications of the application's customer; `None` when the maker makes it.
     pub most: Option<u32>,
 }
@@ -249,6 +277,8 @@ pub trait Applications: Send + Sync {
     fn change_code(&self, tenant: TenantId, home: Place, change: CodeChange, by: By) -> Answer<'_, ListedDevice>;
     /// The claim code in clear, audited; refused when there is none.
     fn read_code(&self, tenant: TenantId, home: Place, by: By) -> Answer<'_, Secret<String>>;
+    /// A device's root keys in clear, audited; from then on they count as exposed. Refused when there are none.
+    fn export_root_keys(&self, tenant: TenantId, home: Place, by: By) -> Answer<'_, RootKeys>;
     /// Changes what may be done with a device. A claim under way looks again.
     fn change_device(&self, tenant: TenantId, home: Place, change: DeviceChange, by: By) -> Answer<'_, ListedDevice>;
     /// Records why the tenant's admin took a device from its owner; the release itself is the domain's.

@@ -247,11 +247,23 @@ pub enum MakerEvent {
     PresenceChanged,
     /// The tenant's admin took a device from its owner.
     ForceReleased,
+    /// A device's root keys were read.
+    RootKeysExported,
+    /// A device's identity or texts were changed.
+    DeviceChanged,
+    /// A file of devices is being imported.
+    ImportStarted,
+    /// An import is over.
+    ImportEnded,
+    /// The codes that an import generated were read. In the audit log only.
+    ImportCodesRead,
+    /// An application's devices were exported. In the audit log only.
+    Exported,
 }
 
 impl MakerEvent {
     /// All.
-    pub const ALL: [MakerEvent; 14] = [
+    pub const ALL: [MakerEvent; 20] = [
         Self::ApplicationCreated,
         Self::ApplicationDeleted,
         Self::ClaimingAuthorized,
@@ -266,6 +278,12 @@ impl MakerEvent {
         Self::Unfrozen,
         Self::PresenceChanged,
         Self::ForceReleased,
+        Self::RootKeysExported,
+        Self::DeviceChanged,
+        Self::ImportStarted,
+        Self::ImportEnded,
+        Self::ImportCodesRead,
+        Self::Exported,
     ];
 
     /// Its name.
@@ -285,7 +303,18 @@ impl MakerEvent {
             Self::Unfrozen => "device.unfrozen",
             Self::PresenceChanged => "device.presence_changed",
             Self::ForceReleased => "device.claim_force_released",
+            Self::RootKeysExported => "device.root_keys_exported",
+            Self::DeviceChanged => "device.changed",
+            Self::ImportStarted => "application.import_started",
+            Self::ImportEnded => "application.import_ended",
+            Self::ImportCodesRead => "application.import_codes_read",
+            Self::Exported => "application.exported",
         }
+    }
+
+    /// Whether it is in the audit log only: who read what is nobody else's business.
+    pub fn quiet(self) -> bool {
+        matches!(self, Self::CodeRead | Self::RootKeysExported | Self::ImportCodesRead | Self::Exported)
     }
 
     /// Whether it happened to an application and not to a device.

@@ -17,6 +17,7 @@ use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
 use claim_cache::{MemoryAttempts, MemoryClaimCache, MemoryRates, Sweeper, SystemClock};
 use listener::Listener;
 use registry::SqliteRegistry;
+use tokio::sync::Notify;
 use transport_coap::{CoapParts, CoapTransport};
 use transport_http::{DeviceApi, DeviceApiParts, Site};
 use transport_mqtt::{MqttParts, MqttTransport};
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) cache: Arc<MemoryClaimCache>,
     pub(crate) sweeper: Sweeper,
     pub(crate) feed: Arc<StateFeed>,
+    /// Wakes whoever applies imports.
+    pub(crate) imports_wait: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mqtt: MqttTransport,
     pub(crate) coap: Option<CoapTransport>,
@@ -103,6 +106,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     });
     let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock.now());
     let request_ids = Arc::new(AtomicU64::new(1));
+    let imports_wait = Arc::<Notify>::default();
 
     let bound = bind(settings)?;
     let mqtt = MqttTransport::new(MqttParts {
@@ -135,6 +139,8 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         confirmation,
         directory,
         applications: registry.clone(),
+        imports: registry.clone(),
+        imports_wait: imports_wait.clone(),
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),
@@ -160,7 +166,22 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
             Fault::plain(format!("no thread for the sweeper: {error}")).next("raise the limit of threads")
         })?
     };
-    Ok(Node { clock, registry, cache, sweeper, feed, metrics, mqtt, coap, site, bound, data_dir, first_password, lock })
+    Ok(Node {
+        clock,
+        registry,
+        cache,
+        sweeper,
+        feed,
+        imports_wait,
+        metrics,
+        mqtt,
+        coap,
+        site,
+        bound,
+        data_dir,
+        first_password,
+        lock,
+    })
 }
 
 /// One server a folder: a second one would write the same journal.

@@ -1,5 +1,6 @@
 //! The command line: what may be asked for. What is done about it is in `commands` and `serve`.
 
+pub(crate) mod imports;
 pub(crate) mod remote;
 
 use std::path::PathBuf;
@@ -54,6 +55,10 @@ pub(crate) enum Command {
     Audit(remote::With<remote::AuditCommand>),
     /// Claims by a device's name
     Claim(remote::With<remote::ClaimCommand>),
+    /// Register many devices from a file
+    Import(imports::ImportArgs),
+    /// Write an application's devices to a file
+    Export(imports::ExportArgs),
     /// QR codes of devices, on the terminal or as files
     Qr(remote::QrArgs),
     /// Completions for a shell, on standard output

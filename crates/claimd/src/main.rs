@@ -45,6 +45,8 @@ fn main() -> ExitCode {
         Command::Gateway(command) => remote::gateway(&command),
         Command::Audit(command) => remote::audit(&command),
         Command::Claim(command) => remote::claim(&command),
+        Command::Import(args) => remote::import(&args),
+        Command::Export(args) => remote::export(&args),
         Command::Qr(args) => remote::qr(&args),
         Command::Completions { shell } => commands::papers::completions(shell),
         Command::Man { out } => commands::papers::man(&out),

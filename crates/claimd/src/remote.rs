@@ -5,6 +5,7 @@
 mod bulk;
 mod claims;
 mod client;
+mod imports;
 mod makers;
 mod people;
 mod profile;
@@ -20,6 +21,7 @@ use crate::cli::remote::{LoginArgs, RemoteArgs};
 use crate::out::{self, Exit};
 
 pub(crate) use claims::claim;
+pub(crate) use imports::{export, import};
 pub(crate) use makers::{application, device};
 pub(crate) use people::{account, audit, customer, gateway};
 pub(crate) use qr::qr;

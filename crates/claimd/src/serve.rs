@@ -88,6 +88,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         cache,
         sweeper,
         feed,
+        imports_wait,
         metrics,
         mqtt,
         coap,
@@ -116,6 +117,13 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         since,
         Arc::clone(&dispatch),
         stop_dispatch.clone(),
+    ));
+
+    let importing = tokio::spawn(api::run_imports(
+        registry.clone(),
+        imports_wait,
+        settings.owner_api.imports_kept,
+        Arc::new(move || clock.now()),
     ));
 
     let mut listeners = vec![("http", http.stats())];
@@ -192,6 +200,9 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         http_serving.drain(grace),
     );
     admin_serving.drain(Duration::from_secs(1)).await;
+    // A hundred rows that are under way are committed or not; the next start goes on.
+    importing.abort();
+    let _ = importing.await;
     stop_dispatch.cancel();
     let _ = dispatcher.await;
     drop(vitals);

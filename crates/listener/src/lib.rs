@@ -30,7 +30,7 @@ mod serve;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use bind::{Listener, Options};
-pub use peer::{PeerAddress, SignedIn};
+pub use peer::{LongBody, PeerAddress, SignedIn};
 pub use seat::{Cap, Seat};
 pub use serve::{Connection, Drained, Serving};
 

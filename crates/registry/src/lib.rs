@@ -10,6 +10,7 @@ mod children;
 mod claims;
 mod config;
 mod directory;
+mod imports;
 mod listings;
 mod lookup;
 mod notes;

@@ -1,12 +1,13 @@
 //! Applications and the devices listed in them. Every change writes its audit row and its event in its transaction.
 
 mod applications;
-mod codes;
-mod devices;
+pub(crate) mod codes;
+pub(crate) mod devices;
+pub(crate) mod root_keys;
 
 use claim::applications::{
     Application, ApplicationChange, ApplicationDraft, Applications, By, CodeChange, DeviceChange, ListedDevice,
-    NewDevice, Place,
+    NewDevice, Place, RootKeys,
 };
 use claim::directory::{Answer, Page, PageRequest};
 use claim::event::MakerEvent;
@@ -50,18 +51,18 @@ fn random() -> Result<u32, Fault> {
 }
 
 /// What a maker did: for the audit log and for whoever listens.
-struct Deed<'a> {
-    tenant: TenantId,
+pub(crate) struct Deed<'a> {
+    pub(crate) tenant: TenantId,
     /// The device, or the application.
-    subject: &'a [u8; 16],
-    name: &'a str,
-    event: MakerEvent,
+    pub(crate) subject: &'a [u8; 16],
+    pub(crate) name: &'a str,
+    pub(crate) event: MakerEvent,
     /// Why, if anybody said.
-    reason: Option<&'a str>,
+    pub(crate) reason: Option<&'a str>,
 }
 
 impl Deed<'_> {
-    fn record(&self, connection: &Connection, after: &mut After, by: By) -> rusqlite::Result<()> {
+    pub(crate) fn record(&self, connection: &Connection, after: &mut After, by: By) -> rusqlite::Result<()> {
         let device = (!self.event.of_application()).then_some(self.subject);
         connection
             .prepare_cached(
@@ -157,6 +158,11 @@ impl Applications for SqliteRegistry {
         self.change(move |connection, after| codes::read(connection, after, &vault, tenant, &home, by))
     }
 
+    fn export_root_keys(&self, tenant: TenantId, home: Place, by: By) -> Answer<'_, RootKeys> {
+        let vault = self.vault();
+        self.change(move |connection, after| root_keys::export(connection, after, &vault, tenant, &home, by))
+    }
+
     fn change_device(&self, tenant: TenantId, home: Place, change: DeviceChange, by: By) -> Answer<'_, ListedDevice> {
         self.change(move |connection, after| devices::change(connection, after, tenant, &home, &change, by))
     }
@@ -167,7 +173,7 @@ impl Applications for SqliteRegistry {
 }
 
 /// The id of a tenant's application.
-fn application_id(
+pub(crate) fn application_id(
     connection: &Connection,
     tenant: TenantId,
     listing: &ListingId,
@@ -179,7 +185,7 @@ fn application_id(
 }
 
 /// A [`ListingId`] read back.
-fn listing(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<ListingId> {
+pub(crate) fn listing(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<ListingId> {
     ListingId::parse(row.get_ref(column)?.as_str()?).map_err(|fault| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(fault))
     })

@@ -45,7 +45,7 @@ pub(crate) fn insert(
     Ok(())
 }
 
-/// A maker's deed; reading a code is nobody else's business.
+/// A maker's deed, unless it is for the audit log only.
 pub(crate) fn insert_maker(
     connection: &Connection,
     tenant: TenantId,
@@ -54,7 +54,7 @@ pub(crate) fn insert_maker(
     event: MakerEvent,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    if event != MakerEvent::CodeRead {
+    if !event.quiet() {
         connection
             .prepare_cached("INSERT INTO outbox (at, tenant, device, name, kind) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![now.as_millis(), tenant.as_bytes(), subject, name, event.name()])?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use claim::applications::{
     ApplicationChange, ApplicationDraft, Applications, By, CodeChange, DeviceChange, Identity, ListedDevice, NewCode,
-    NewDevice, Place,
+    NewDevice, Place, RootKeys,
 };
 use claim::directory::{Directory, DirectoryError, PageRequest};
 use claim::ports::{
@@ -65,6 +65,8 @@ fn device(listing: &str) -> NewDevice {
         identity: Identity::default(),
         claiming_allowed: None,
         code: None,
+        root_keys: RootKeys::default(),
+        root_keys_exposed: false,
         most: None,
     }
 }

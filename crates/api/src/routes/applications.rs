@@ -5,7 +5,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{Extensions, StatusCode};
 use claim::applications::{
-    Application, ApplicationChange, ApplicationDraft, By, CodeChange, DeviceChange, Identity, NewCode, NewDevice, Place,
+    Application, ApplicationChange, ApplicationDraft, By, CodeChange, DeviceChange, Identity, NewCode, NewDevice,
+    Place, RootKeys,
 };
 use claim::directory::{CredentialDraft, DirectoryError};
 use claim::{DeviceName, ListingId, Secret};
@@ -19,6 +20,7 @@ use super::{One, Page, Paging, title};
 use crate::Api;
 use crate::bearer::random_token;
 use crate::extract::{Asked, At, Caller, Sent};
+use crate::imports::made_up;
 use crate::listed::{ApplicationJson, CodeJson, ListedJson};
 use crate::model::PageJson;
 use crate::reply::{self, Fault};
@@ -45,12 +47,12 @@ fn known(text: &str) -> Result<ListingId, Fault> {
 }
 
 impl Api {
-    fn by(&self, caller: &Caller) -> By {
+    pub(crate) fn by(&self, caller: &Caller) -> By {
         By { account: caller.0.id, now: self.now() }
     }
 
     /// The answer; a full one is counted.
-    fn within<T>(&self, limit: &'static str, answer: Result<T, DirectoryError>) -> Result<T, Fault> {
+    pub(crate) fn within<T>(&self, limit: &'static str, answer: Result<T, DirectoryError>) -> Result<T, Fault> {
         if let Err(DirectoryError::Full { .. }) = answer {
             self.limit_reached(limit);
         }
@@ -113,7 +115,9 @@ pub(crate) struct ApplicationUpdate {
 }
 
 /// Tells a member that is `null` from one that is left out.
-fn there<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+pub(super) fn there<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -163,6 +167,10 @@ struct MadeCode {
 }
 
 impl CodeRequest {
+    pub(super) fn has_value(&self) -> bool {
+        self.value.is_some()
+    }
+
     /// `printed`: what everybody reads on the device.
     fn checked(&self, printed: &[&str]) -> Result<MadeCode, Fault> {
         let bad = |what: &str| Fault::bad_request(format!("`claim_authentication_code`: {what}"));
@@ -179,9 +187,7 @@ impl CodeRequest {
             }
             (None, Some(style)) => {
                 let style = Style::parse(style).ok_or_else(|| bad("`generate` is `base32` or `hex8`"))?;
-                let mut random = [0; 10];
-                getrandom::fill(&mut random).map_err(|_| Fault::unavailable())?;
-                let code = ClaimCode::generated(style, &random);
+                let code = made_up(style).ok_or_else(Fault::unavailable)?;
                 let shown = code.expose().to_owned();
                 (code, Some(shown), style.warning().into_iter().collect())
             }
@@ -223,6 +229,22 @@ pub(crate) struct DeviceRequest {
     description: Option<String>,
     claiming_allowed: Option<bool>,
     code: Option<CodeRequest>,
+    /// 32 hex digits; kept sealed.
+    #[schema(value_type = Option<String>)]
+    app_key: Option<Secret<String>>,
+    #[schema(value_type = Option<String>)]
+    nwk_key: Option<Secret<String>>,
+    /// Whether they are known to others.
+    #[serde(default)]
+    root_keys_exposed: bool,
+}
+
+fn root_key(name: &str, text: Option<&Secret<String>>) -> Result<Option<Secret<[u8; 16]>>, Fault> {
+    let key = text.map(|text| {
+        claim_codes::import::root_key(text.expose())
+            .ok_or_else(|| Fault::bad_request(format!("`{name}` is not 32 hex digits")))
+    });
+    key.transpose()
 }
 
 pub(crate) async fn register(
@@ -251,7 +273,7 @@ pub(crate) async fn register(
         vendor_id: request.vendor_id,
         vendor_profile_id: request.vendor_profile_id,
         description: text("description", request.description.as_ref(), 2_000)?,
-        texts: std::collections::BTreeMap::new(),
+        ..Identity::default()
     };
     let euis = [identity.dev_eui, identity.join_eui].map(|eui| eui.map_or_else(String::new, |eui| eui.to_string()));
     let printed =
@@ -270,6 +292,11 @@ pub(crate) async fn register(
         identity,
         claiming_allowed: request.claiming_allowed,
         code,
+        root_keys: RootKeys {
+            app_key: root_key("appKey", request.app_key.as_ref())?,
+            nwk_key: root_key("nwkKey", request.nwk_key.as_ref())?,
+        },
+        root_keys_exposed: request.root_keys_exposed,
         most: caller.bound_to().map(|_| api.config().devices_per_customer),
     };
     let by = api.by(&caller);
@@ -303,7 +330,7 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    fn place(&self) -> Result<Place, Fault> {
+    pub(super) fn place(&self) -> Result<Place, Fault> {
         Ok(Place { application: known(&self.application)?, device: known(&self.device)? })
     }
 }
@@ -330,8 +357,18 @@ pub(crate) async fn set_code(
     At(path): At<Path>,
     Sent(request): Sent<CodeRequest>,
 ) -> One<ListedJson> {
+    Ok(Json(set_code_of(&api, &caller, path.place()?, &request).await?))
+}
+
+/// Changes a device's code as asked; a generated one is shown in the answer.
+pub(super) async fn set_code_of(
+    api: &Api,
+    caller: &Caller,
+    home: Place,
+    request: &CodeRequest,
+) -> Result<ListedJson, Fault> {
     let tenant = caller.maker()?.tenant;
-    let device = api.applications().at_home(tenant, path.place()?).await?;
+    let device = api.applications().at_home(tenant, home).await?;
     let euis = [device.identity.dev_eui, device.identity.join_eui].map(|eui| eui.map(|eui| eui.to_string()));
     let printed = [
         Some(device.home.device.as_str()),
@@ -342,13 +379,13 @@ pub(crate) async fn set_code(
     ];
     let printed: Vec<&str> = printed.into_iter().flatten().collect();
     let made = request.checked(&printed)?;
-    let changed = api.applications().change_code(tenant, device.home, made.change, api.by(&caller)).await?;
+    let changed = api.applications().change_code(tenant, device.home, made.change, api.by(caller)).await?;
     let mut json = ListedJson::from(changed);
     if let Some(code) = &mut json.code {
         code.value = made.shown;
         code.warnings = made.warnings;
     }
-    Ok(Json(json))
+    Ok(json)
 }
 
 pub(crate) async fn read_code(State(api): State<Api>, caller: Caller, At(path): At<Path>) -> One<CodeJson> {

@@ -2,7 +2,7 @@
 
 use axum::routing::{delete, get, post, put};
 
-use super::{applications, edcs, qr_codes};
+use super::{applications, device_settings, edcs, imports, qr_codes};
 use crate::docs::{Op, Table};
 use crate::listed::{ApplicationJson, CodeJson, ListedJson};
 
@@ -85,6 +85,81 @@ pub(super) fn listings(table: Table) -> Table {
             "/api/claimd/v1/applications/{application}/devices/{device}/claiming-allowed",
             op("The maker's word on one device").body::<applications::Allowed>().answer::<ListedJson>(),
             put(applications::allow),
+        )
+}
+
+/// Our own routes for many devices at once.
+pub(super) fn imports(table: Table) -> Table {
+    const IMPORT: &str = "/api/claimd/v1/imports/{importId}";
+    let op = |summary| Op::new("Imports", summary).refuses(404, "unknown or not yours");
+    table
+        .post(
+            "/api/claimd/v1/applications/{application}/imports",
+            op("Import devices from the file in the body; every row is checked before any is written")
+                .query("format", false, "the-things-stack-csv or the-things-stack; guessed when left out")
+                .query("dryRun", false, "true: only check")
+                .query("onError", false, "abort (nothing is written if any row is bad) or skip; abort when left out")
+                .query("generateCodes", false, "base32 or hex8: devices without a code get one")
+                .answer::<imports::ImportJson>()
+                .refuses(413, "the file is too large, or has too many rows"),
+            post(imports::begin),
+        )
+        .get(
+            "/api/claimd/v1/imports",
+            Op::new("Imports", "Imports, newest first").page::<imports::ImportJson>().paged(),
+            get(imports::list),
+        )
+        .get(IMPORT, op("One import").answer::<imports::ImportJson>(), get(imports::one))
+        .delete(IMPORT, op("Forget an import that is over; its devices stay"), delete(imports::remove))
+        .post(
+            "/api/claimd/v1/imports/{importId}/stop",
+            op("Stop an import that is being applied").answer::<imports::ImportJson>(),
+            post(imports::stop),
+        )
+        .post(
+            "/api/claimd/v1/imports/{importId}/resume",
+            op("Let a stopped import go on").answer::<imports::ImportJson>(),
+            post(imports::resume),
+        )
+        .get(
+            "/api/claimd/v1/imports/{importId}/rows",
+            op("What became of each row")
+                .list::<imports::RowJson>()
+                .query("after", false, "only rows after this one")
+                .query("limit", false, "1 to 1,000; 100 when left out")
+                .query("failed", false, "true: only bad rows and those not applied"),
+            get(imports::rows),
+        )
+        .get(
+            "/api/claimd/v1/imports/{importId}/codes",
+            op("The generated codes as CSV, until they are acknowledged; audited").text(),
+            get(imports::codes),
+        )
+        .delete(
+            "/api/claimd/v1/imports/{importId}/codes",
+            op("The codes are kept safe; this import gives them no more"),
+            delete(imports::acknowledge),
+        )
+        .get(
+            "/api/claimd/v1/applications/{application}/export",
+            op("Devices at home in an application, as a file that an import reads; audited")
+                .text()
+                .query("format", false, "the-things-stack-csv (when left out) or the-things-stack")
+                .query("codes", false, "true: with their claim codes"),
+            get(imports::export_devices),
+        )
+        .post(
+            "/api/claimd/v1/applications/{application}/devices/batch",
+            op("Change settings and codes of up to 1,000 devices, each with its result")
+                .body::<device_settings::BatchRequest>()
+                .answer::<device_settings::BatchResults>(),
+            post(device_settings::batch),
+        )
+        .post(
+            "/api/claimd/v1/applications/{application}/devices/{device}/export-root-keys",
+            op("Read a device's root keys; audited, and they count as exposed from then on")
+                .answer::<device_settings::RootKeysJson>(),
+            post(device_settings::export_root_keys),
         )
 }
 

@@ -1,4 +1,5 @@
 //! The file an owner claims many devices from: CSV with a column `qr`, or `dev_eui` and `join_eui`, or `name`, and the code.
+//! The file of codes that an import hands out has both; there the QR text counts, which is what is printed on the device.
 
 use std::io::BufRead;
 
@@ -54,6 +55,8 @@ enum Column {
     Code,
     Application,
     Device,
+    /// What a file of codes says beside.
+    Beside,
 }
 
 impl Column {
@@ -66,6 +69,7 @@ impl Column {
             "claim_authentication_code" | "owner_token" => Self::Code,
             "target_application_id" => Self::Application,
             "target_device_id" => Self::Device,
+            "id" | "claim_valid_from" | "claim_valid_to" => Self::Beside,
             _ => return None,
         })
     }
@@ -83,7 +87,7 @@ impl<R: BufRead> Claims<R> {
     /// Begins to read.
     pub fn new(reader: R) -> Result<Self, FileFault> {
         let table = Table::new(reader)?;
-        let (columns, warnings) = table.columns(Column::of_name, |_| true)?;
+        let (columns, warnings) = table.columns(Column::of_name, |column| *column != Column::Beside)?;
         Ok(Self { table, columns, warnings })
     }
 
@@ -95,7 +99,7 @@ impl<R: BufRead> Claims<R> {
         if let Some(reason) = self.table.miscounted() {
             refuse("", "cell_count", &reason);
         }
-        let mut given: [Option<&str>; 7] = [None; 7];
+        let mut given: [Option<&str>; 8] = [None; 8];
         for (column, (name, cell)) in self.columns.iter().zip(self.table.cells()) {
             let Some(column) = column else { continue };
             match cell {
@@ -115,10 +119,15 @@ impl<R: BufRead> Claims<R> {
         let code = get(Column::Code).map(|code| Secret::new(code.to_owned()));
         let device = get(Column::Name).or(get(Column::DevEui)).unwrap_or("(QR code)").to_owned();
         let claimed = match (get(Column::Qr), dev_eui, get(Column::Name), code) {
-            (Some(text), None, None, None) => Some(Claimed::Qr(Secret::new(text.to_owned()))),
-            (Some(_), ..) => {
-                refuse("qr", "two_devices", "a row has `qr`, or a device and its code, not both");
+            (Some(_), _, Some(_), _) => {
+                refuse("name", "two_devices", "a row has `qr` or `name`, not both");
                 None
+            }
+            (Some(text), dev_eui, None, _) => {
+                if dev_eui.is_some_and(|dev_eui| is_another(text, dev_eui)) {
+                    refuse("dev_eui", "two_devices", "the QR text is of another device");
+                }
+                Some(Claimed::Qr(Secret::new(text.to_owned())))
             }
             (None, Some(_), Some(_), _) => {
                 refuse("name", "two_devices", "a row has `dev_eui` or `name`, not both");
@@ -149,6 +158,14 @@ impl<R: BufRead> Claims<R> {
         let text = |column: Column| get(column).map(str::to_owned);
         let (target_application, target_device) = (text(Column::Application), text(Column::Device));
         ClaimRow { row: line, device, claimed, target_application, target_device }
+    }
+}
+
+/// Whether a QR text names a device with another DevEUI.
+fn is_another(text: &str, dev_eui: Eui64) -> bool {
+    match crate::qr::parse(text, "") {
+        Ok((_, crate::qr::Payload::EndDevice(device))) => device.dev_eui.is_some_and(|other| other != dev_eui),
+        _ => false,
     }
 }
 
@@ -185,6 +202,17 @@ mod tests {
         assert_eq!((rows[1].row, rows[1].target_device.as_deref()), (3, Some("cellar")));
         assert!(matches!(&rows[2].claimed, Ok(Claimed::Name { name, .. }) if name == "Pump 7"));
         assert!(!format!("{rows:?}").contains("BEEF1234"));
+    }
+
+    #[test]
+    fn a_file_of_codes_is_a_file_of_claims() {
+        let rows = read(
+            "id;dev_eui;join_eui;claim_authentication_code;claim_valid_from;claim_valid_to;qr\n\
+             pump-1;0004A30B001C0501;70B3D57ED0000000;BEEF1234;;;LW:D0:70B3D57ED0000000:0004A30B001C0501:00000000:OBEEF1234\n\
+             pump-2;0004A30B001C0502;70B3D57ED0000000;BEEF1234;;;LW:D0:70B3D57ED0000000:0004A30B001C0501:00000000:OBEEF1234\n",
+        );
+        assert!(matches!(&rows[0].claimed, Ok(Claimed::Qr(text)) if text.expose().starts_with("LW:D0:")));
+        assert!(matches!(&rows[1].claimed, Err(faults) if faults[0].code == "two_devices"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 
 use super::fields::{Builder, Field};
 use super::{BOM, Fault, FileFault, ROW_BYTES, Row};
+use crate::export::unguarded;
 
 /// Devices, by [`Field`].
 pub(super) struct Rows<R: BufRead> {
@@ -21,7 +22,7 @@ impl<R: BufRead> Rows<R> {
         Ok((Self { table, fields }, warnings))
     }
 
-    pub(super) fn next(&mut self) -> Option<Result<Row, FileFault>> {
+    pub(super) fn next(&mut self, generating: bool) -> Option<Result<Row, FileFault>> {
         let line = match self.table.advance()? {
             Ok(line) => line,
             Err(fault) => return Some(Err(fault)),
@@ -33,17 +34,18 @@ impl<R: BufRead> Rows<R> {
         for (field, (column, cell)) in self.fields.iter().zip(self.table.cells()) {
             let Some(field) = field else { continue };
             match cell {
-                Ok(text) => row.set(*field, column, text),
+                Ok(text) => row.set(*field, column, unguarded(text)),
                 Err(NotUtf8) => row.refuse(column, "not_utf8", "the text is not UTF-8"),
             }
         }
-        Some(Ok(row.finish(line)))
+        Some(Ok(row.finish(line, generating)))
     }
 }
 
 /// A file's header and, one after the other, its records.
 pub(super) struct Table<R: BufRead> {
     reader: Reader<Lines<R>>,
+    delimiter: u8,
     header: Vec<String>,
     record: ByteRecord,
     over: bool,
@@ -69,7 +71,7 @@ impl<R: BufRead> Table<R> {
             return Err(FileFault::Empty);
         }
         let header = record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-        Ok(Self { reader, header, record, over: false })
+        Ok(Self { reader, delimiter, header, record, over: false })
     }
 
     /// What each column is for, and a warning for each that is not known. Of those that are `single` two are one too many;
@@ -99,6 +101,20 @@ impl<R: BufRead> Table<R> {
             return Err(FileFault::NoKnownColumn);
         }
         Ok((columns, warnings))
+    }
+
+    pub(super) fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
+    /// The names of the columns.
+    pub(super) fn header(&self) -> &[String] {
+        &self.header
+    }
+
+    /// The record's cells as they are.
+    pub(super) fn record(&self) -> &ByteRecord {
+        &self.record
     }
 
     /// Goes to the next record; the line where it starts.

@@ -14,7 +14,7 @@ const DESCRIPTION: usize = 2_000;
 const TEXT: usize = 255;
 
 /// Fields that are kept as they are.
-const TEXTS: [&str; 11] = [
+pub(crate) const TEXTS: [&str; 11] = [
     "lorawan_version",
     "lorawan_phy_version",
     "frequency_plan_id",
@@ -157,15 +157,15 @@ impl Builder {
         self.errors.push(Fault { column: column.to_owned(), value: None, code, reason: reason.into() });
     }
 
-    /// The whole row, with what only the whole can tell.
-    pub(super) fn finish(mut self, row: u64) -> Row {
+    /// The whole row, with what only the whole can tell. `generating`: a row without a code will get one.
+    pub(super) fn finish(mut self, row: u64, generating: bool) -> Row {
         let id = self.take_id();
         let code = self.take_code(id.as_ref());
         let window = Window::new(self.from, self.to).unwrap_or_else(|fault| {
             self.refuse("claim_valid_to", "claim_authentication_code", fault.to_string());
             Window::default()
         });
-        if code.is_none() && self.code_column.is_empty() && (self.from.is_some() || self.to.is_some()) {
+        if code.is_none() && !generating && self.code_column.is_empty() && (self.from.is_some() || self.to.is_some()) {
             let column = if self.from.is_some() { "claim_valid_from" } else { "claim_valid_to" };
             self.refuse(column, "claim_authentication_code", "a window belongs to a code; give one, or leave this out");
         }
@@ -251,7 +251,7 @@ fn number16(text: &str) -> Judged<u16> {
     hex.flatten().ok_or_else(|| ("invalid_number", "1 to 4 hex digits expected".to_owned()))
 }
 
-fn key(text: &str) -> Judged<Secret<[u8; 16]>> {
+pub(super) fn key(text: &str) -> Judged<Secret<[u8; 16]>> {
     let fault = || ("invalid_key", "32 hex digits expected".to_owned());
     let digits: &[u8; 32] = text.as_bytes().try_into().map_err(|_| fault())?;
     let mut bytes = Secret::new([0; 16]);

@@ -8,7 +8,7 @@ use super::fields::{Builder, Field};
 use super::{BOM, FileFault, ROW_BYTES, Row};
 
 /// Where a field is, in The Things Stack's shape and ours.
-const PATHS: [(&str, Field); 24] = [
+const PATHS: [(&str, Field); 25] = [
     ("ids.device_id", Field::Id),
     ("ids.dev_eui", Field::DevEui),
     ("ids.join_eui", Field::JoinEui),
@@ -29,6 +29,7 @@ const PATHS: [(&str, Field); 24] = [
     ("version_ids.firmware_version", Field::Text("firmware_version")),
     ("version_ids.band_id", Field::Text("band_id")),
     ("mac_settings.rx1_delay", Field::Text("rx1_delay")),
+    ("mac_settings.supports_32_bit_f_cnt", Field::Text("supports_32_bit_f_cnt")),
     ("supports_class_c", Field::Text("supports_class_c")),
     ("external_id", Field::ExternalId),
     ("claiming_allowed", Field::ClaimingAllowed),
@@ -68,7 +69,12 @@ impl<R: BufRead> Objects<R> {
         Ok(objects)
     }
 
-    pub(super) fn next(&mut self) -> Option<Result<Row, FileFault>> {
+    pub(super) fn next(&mut self, generating: bool) -> Option<Result<Row, FileFault>> {
+        Some(self.next_object()?.map(|(number, object)| read(number, &object, generating)))
+    }
+
+    /// The number and the bytes of the next object.
+    pub(super) fn next_object(&mut self) -> Option<Result<(u64, Vec<u8>), FileFault>> {
         if self.over {
             return None;
         }
@@ -76,7 +82,7 @@ impl<R: BufRead> Objects<R> {
         self.over = !matches!(cut, Ok(Some(_)));
         Some(cut.transpose()?.map(|object| {
             self.number += 1;
-            read(self.number, &object)
+            (self.number, object)
         }))
     }
 
@@ -137,7 +143,7 @@ impl<R: BufRead> Objects<R> {
     }
 }
 
-fn read(number: u64, object: &[u8]) -> Row {
+fn read(number: u64, object: &[u8], generating: bool) -> Row {
     let mut row = Builder::default();
     let object: Value = match serde_json::from_slice(object) {
         Ok(object) => object,
@@ -148,7 +154,7 @@ fn read(number: u64, object: &[u8]) -> Row {
                 "invalid_json",
                 format!("not JSON at line {} column {} of this object", error.line(), error.column()),
             );
-            return row.finish(number);
+            return row.finish(number, generating);
         }
     };
     for (path, field) in PATHS {
@@ -174,7 +180,7 @@ fn read(number: u64, object: &[u8]) -> Row {
             row.set(Field::Session, session, session);
         }
     }
-    row.finish(number)
+    row.finish(number, generating)
 }
 
 fn find<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {

@@ -141,6 +141,12 @@ pub(crate) struct DeviceCreateArgs {
     /// Your own id of it, unique in the tenant
     #[arg(long, value_name = "TEXT")]
     pub(crate) external_id: Option<String>,
+    /// Root key, 32 hex digits: `@FILE`, or `-` for standard input
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) app_key: Option<String>,
+    /// Root key of LoRaWAN 1.1: `@FILE`, or `-`
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) nwk_key: Option<String>,
     #[command(flatten)]
     pub(crate) code: CodeArgs,
 }
@@ -185,6 +191,12 @@ pub(crate) enum DeviceCommand {
         /// Also its claim code; that is audited
         #[arg(long)]
         show_code: bool,
+        /// Also its root keys; that is audited, and they count as exposed from then on
+        #[arg(long)]
+        export_root_keys: bool,
+        /// Do not ask
+        #[arg(long, requires = "export_root_keys")]
+        yes: bool,
     },
     /// Change a device's code, its window, or whether it must announce itself
     Set {

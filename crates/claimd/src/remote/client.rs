@@ -1,8 +1,10 @@
 //! Requests to a running server, and what their refusals mean for the exit code.
 
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::http::request::Builder;
 use ureq::http::{Method, Request};
 
 use super::{Done, Stop, profile};
@@ -59,25 +61,61 @@ impl Client {
     }
 
     pub(super) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Done<Answer> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if let Some(key) = &self.key {
-            request = request.header("Authorization", format!("Bearer {key}"));
-        }
         let text = body.map(Value::to_string).unwrap_or_default();
-        let request = request.header("Content-Type", "application/json").body(text).map_err(|_| {
-            Stop::usage("the request cannot be written", "look for unusual characters in what you gave")
-        })?;
-        let unreachable = |error: ureq::Error| {
-            let next = format!("is it running, and is {} its address? see `claimd login --url`", self.url);
-            Stop::new(Exit::Unavailable, format!("{} does not answer: {error}", self.url), next)
-        };
-        let mut response = self.agent.run(request).map_err(unreachable)?;
+        self.run(&self.agent, self.request(method, path).header("Content-Type", "application/json"), text)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Builder {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.header("Authorization", format!("Bearer {key}")),
+            None => request,
+        }
+    }
+
+    fn run(&self, agent: &ureq::Agent, request: Builder, body: impl ureq::AsSendBody) -> Done<Answer> {
+        let request = request.body(body).map_err(|_| unwritable())?;
+        self.read(agent.run(request).map_err(|error| self.unreachable(&error))?)
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Stop {
+        let next = format!("is it running, and is {} its address? see `claimd login --url`", self.url);
+        Stop::new(Exit::Unavailable, format!("{} does not answer: {error}", self.url), next)
+    }
+
+    fn read(&self, mut response: ureq::http::Response<ureq::Body>) -> Done<Answer> {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (reason, wait) = (header("claim-reason"), header("retry-after"));
         let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().map_err(unreachable)?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Answer { status, body, reason, wait })
+    }
+
+    /// Sends a file, as long as that takes.
+    pub(super) fn upload(&self, path: &str, mut file: impl Read) -> Done<Value> {
+        let body = ureq::SendBody::from_reader(&mut file);
+        let answer = self.run(&self.patient(), self.request(Method::POST, path), body)?;
+        if answer.status < 400 { Ok(answer.body) } else { Err(answer.refusal()) }
+    }
+
+    /// Writes an answer where it belongs, whatever its length.
+    pub(super) fn download(&self, path: &str, to: &mut impl Write) -> Done {
+        let request = self.request(Method::GET, path).body(()).map_err(|_| unwritable())?;
+        let mut response = self.patient().run(request).map_err(|error| self.unreachable(&error))?;
+        if response.status().as_u16() >= 400 {
+            return Err(self.read(response)?.refusal());
+        }
+        let copied = io::copy(&mut response.body_mut().as_reader(), to);
+        copied.map(drop).map_err(|error| {
+            Stop::new(Exit::Unavailable, format!("the answer broke off: {error}"), "run the command again")
+        })
+    }
+
+    /// Without a bound on the whole: a file may be as long as it is.
+    fn patient(&self) -> ureq::Agent {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(PATIENCE)).build();
+        config.new_agent()
     }
 
     /// Every row of a list.
@@ -117,6 +155,10 @@ impl Answer {
             _ => Stop::new(Exit::Refused, said, ""),
         }
     }
+}
+
+fn unwritable() -> Stop {
+    Stop::usage("the request cannot be written", "look for unusual characters in what you gave")
 }
 
 /// A text as one segment of a path.

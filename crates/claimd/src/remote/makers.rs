@@ -15,7 +15,7 @@ use crate::cli::remote::{
 use crate::out::{self, Exit};
 
 const APPLICATION: [&str; 5] = ["id", "claimingAuthorized", "invalidateCodeOnClaim", "customerId", "createdAt"];
-const DEVICE: [&str; 17] = [
+const DEVICE: [&str; 20] = [
     "id",
     "name",
     "label",
@@ -32,6 +32,9 @@ const DEVICE: [&str; 17] = [
     "code.value",
     "code.validFrom",
     "code.validTo",
+    "rootKeysExposed",
+    "appKey",
+    "nwkKey",
     "createdAt",
 ];
 const LISTED: [&str; 6] = ["id", "label", "devEui", "owner", "code.setAt", "frozen"];
@@ -106,8 +109,18 @@ fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
         DeviceCommand::List { application } => {
             Shown::many(remote, &LISTED).rows(&client.all(&format!("{}/devices", applications(application)))?);
         }
-        DeviceCommand::Get { application, device, show_code } => {
-            let mut found = client.get(&place(application, device))?;
+        DeviceCommand::Get { application, device, show_code, export_root_keys, yes } => {
+            let path = place(application, device);
+            let keys = if *export_root_keys {
+                sure(remote, *yes, &format!("exporting the root keys of `{device}`, which exposes them for ever"))?;
+                Some(client.ask(Method::POST, &format!("{path}/export-root-keys"), Some(&json!({})))?)
+            } else {
+                None
+            };
+            let mut found = client.get(&path)?;
+            if let (Some(Value::Object(keys)), Some(found)) = (keys, found.as_object_mut()) {
+                found.extend(keys);
+            }
             if *show_code {
                 found["code"] = client.get(&format!("{}/code", place(application, device)))?;
             }
@@ -180,6 +193,13 @@ fn create(client: &Client, args: &DeviceCreateArgs) -> Done<Value> {
         if let Some(value) = value {
             body.insert(name.to_owned(), value.as_str().into());
         }
+    }
+    for (name, key) in [("appKey", &args.app_key), ("nwkKey", &args.nwk_key)] {
+        let Some(key) = key else { continue };
+        if !key.starts_with('@') && key != "-" {
+            return Err(Stop::usage("a root key is no argument", "give @FILE, or - for standard input"));
+        }
+        body.insert(name.to_owned(), secret(key, "root key")?.into());
     }
     if let Some(code) = code_body(&args.code)? {
         body.insert("code".to_owned(), code);

@@ -10,10 +10,11 @@ use super::devices::{at_home, changed};
 use super::{Deed, millis};
 use crate::directory::credentials::Vault;
 use crate::directory::found;
+use crate::rows;
 use crate::writer::{After, Fault};
 
 /// Puts a code into the device's slot, in place of any other and of `claimingData`; moves the generation.
-pub(super) fn store(
+pub(crate) fn store(
     connection: &Connection,
     vault: &Vault,
     tenant: TenantId,
@@ -47,6 +48,55 @@ fn bound_to<'a>(tenant: &'a TenantId, device: &'a DeviceId) -> [&'a [u8]; 3] {
     [b"claim_code", tenant.as_bytes(), device.as_bytes()]
 }
 
+/// Moves the window of the code that is stored.
+pub(crate) fn set_window(
+    connection: &Connection,
+    device: DeviceId,
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE device SET code_from = ?2, code_until = ?3, generation = generation + 1, version = version + 1 \
+             WHERE id = ?1",
+        )?
+        .execute(params![device.as_bytes(), millis(from), millis(until)])?;
+    Ok(())
+}
+
+/// Whether this is the code that the device has; of an owned one, also the code that it was claimed with.
+pub(crate) fn same(
+    connection: &Connection,
+    vault: &Vault,
+    (tenant, device): (TenantId, DeviceId),
+    owned: bool,
+    given: &NewCode,
+) -> Result<bool, Fault> {
+    let secret =
+        ClaimSecret::parse(given.code.expose().as_str()).map_err(|fault| DirectoryError::Refused(fault.text()))?;
+    let given = secret.digest(&vault.keyring, tenant, device);
+    let (code, proof) = connection
+        .prepare_cached(
+            "SELECT CASE WHEN code_any_case IS NOT NULL THEN code_digest END, proof_digest FROM device WHERE id = ?1",
+        )?
+        .query_row([device.as_bytes()], |row| Ok((rows::digest(row, 0)?, rows::digest(row, 1)?)))?;
+    Ok(code == Some(given) || (owned && proof == Some(given)))
+}
+
+/// The code in clear, if there is one that this install sealed.
+pub(crate) fn open(
+    connection: &Connection,
+    vault: &Vault,
+    tenant: TenantId,
+    device: DeviceId,
+) -> rusqlite::Result<Option<Secret<String>>> {
+    let sealed: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT code_sealed FROM device WHERE id = ?1")?
+        .query_row([device.as_bytes()], |row| row.get(0))?;
+    let clear = sealed.and_then(|sealed| vault.sealer.open(&bound_to(&tenant, &device), &sealed));
+    Ok(clear.map(|clear| Secret::new(String::from_utf8_lossy(clear.expose()).into_owned())))
+}
+
 pub(super) fn change(
     connection: &Connection,
     after: &mut After,
@@ -68,12 +118,7 @@ pub(super) fn change(
         }
         CodeChange::Window { from, until } => {
             found(device.code, "claim code")?;
-            connection
-                .prepare_cached(
-                    "UPDATE device SET code_from = ?2, code_until = ?3, generation = generation + 1, \
-                     version = version + 1 WHERE id = ?1",
-                )?
-                .execute(params![id.as_bytes(), millis(*from), millis(*until)])?;
+            set_window(connection, id, *from, *until)?;
             MakerEvent::CodeSet
         }
         CodeChange::Delete => {
@@ -100,16 +145,14 @@ pub(super) fn read(
     by: By,
 ) -> Result<Secret<String>, Fault> {
     let device = found(at_home(connection, tenant, home)?, "device")?;
-    let sealed: Option<Vec<u8>> = connection
-        .prepare_cached("SELECT code_sealed FROM device WHERE id = ?1")?
+    let sealed: bool = connection
+        .prepare_cached("SELECT code_sealed IS NOT NULL FROM device WHERE id = ?1")?
         .query_row([device.device.as_bytes()], |row| row.get(0))?;
-    let sealed = found(sealed, "claim code")?;
-    let clear = vault
-        .sealer
-        .open(&bound_to(&tenant, &device.device), &sealed)
+    found(sealed.then_some(()), "claim code")?;
+    let clear = open(connection, vault, tenant, device.device)?
         .ok_or(DirectoryError::Refused("the code was sealed under another master key"))?;
     let subject = device.device.as_bytes();
     let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::CodeRead, reason: None };
     deed.record(connection, after, by)?;
-    Ok(Secret::new(String::from_utf8_lossy(clear.expose()).into_owned()))
+    Ok(clear)
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use claim::applications::{By, CodeView, DeviceChange, Identity, ListedDevice, NewDevice, Place};
 use claim::directory::{DirectoryError, Page, PageRequest};
 use claim::event::MakerEvent;
+use claim::imports::GoodRow;
 use claim::{CustomerId, DeviceId, DeviceName, Eui64, ListingId, TenantId};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use super::{Deed, application_id, codes, listing};
+use super::{Deed, application_id, codes, listing, root_keys};
 use crate::directory::credentials::{self, Vault};
 use crate::directory::{devices, found, page, profiles};
 use crate::lookup::Forget;
@@ -18,7 +19,7 @@ use crate::writer::{After, Fault};
 const COLUMNS: &str = "d.id, d.tenant, d.name, d.label, h.listing, d.home_listing, a.listing, d.listing, d.dev_eui, \
      d.join_eui, d.external_id, d.serial_number, d.vendor_id, d.vendor_profile_id, d.description, d.texts, d.owner, \
      d.claimed_at, d.claiming_allowed, d.code_any_case, d.code_from, d.code_until, d.code_set_at, d.created_at, d.version, d.frozen, \
-     d.presence";
+     d.presence, d.root_keys_sealed IS NOT NULL, d.root_keys_exposed, d.public_key, d.provisioner";
 const FROM: &str =
     "device d JOIN application h ON h.id = d.home_application JOIN application a ON a.id = d.application";
 
@@ -47,6 +48,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ListedDevice> {
             vendor_profile_id: row.get(13)?,
             description: row.get(14)?,
             texts,
+            public_key: row.get(29)?,
+            provisioner: row.get(30)?,
         },
         owner: rows::optional_bytes(row, 16)?.map(CustomerId::from_bytes),
         claimed_at: rows::optional_instant(row, 17)?,
@@ -60,13 +63,15 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ListedDevice> {
                 Some(CodeView { from, until, set_at })
             }
         },
+        root_keys: row.get(27)?,
+        root_keys_exposed: row.get(28)?,
         created_at: rows::instant(row, 23)?,
         version: row.get(24)?,
     })
 }
 
 /// Whether an id is in use in an application, or kept for a device that comes back.
-pub(super) fn taken(connection: &Connection, application: [u8; 16], listing: &ListingId) -> rusqlite::Result<bool> {
+pub(crate) fn taken(connection: &Connection, application: [u8; 16], listing: &ListingId) -> rusqlite::Result<bool> {
     connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM device WHERE application = ?1 AND listing = ?2) \
@@ -105,9 +110,113 @@ pub(super) fn at_home(
     one(connection, tenant, ("h", "d.home_listing"), home)
 }
 
-pub(super) fn by_id(connection: &Connection, tenant: TenantId, id: DeviceId) -> rusqlite::Result<Option<ListedDevice>> {
+pub(crate) fn by_id(connection: &Connection, tenant: TenantId, id: DeviceId) -> rusqlite::Result<Option<ListedDevice>> {
     let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE d.id = ?1 AND d.tenant = ?2");
     connection.prepare_cached(&sql)?.query_row(params![id.as_bytes(), tenant.as_bytes()], read).optional()
+}
+
+/// One device by what narrows it down in its tenant.
+fn by(
+    connection: &Connection,
+    tenant: TenantId,
+    condition: &str,
+    value: &dyn rusqlite::ToSql,
+) -> rusqlite::Result<Option<ListedDevice>> {
+    let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE d.tenant = ?1 AND {condition}");
+    connection.prepare_cached(&sql)?.query_row(params![tenant.as_bytes(), value], read).optional()
+}
+
+pub(crate) fn by_external_id(
+    connection: &Connection,
+    tenant: TenantId,
+    external_id: &str,
+) -> rusqlite::Result<Option<ListedDevice>> {
+    by(connection, tenant, "d.external_id = ?2", &external_id)
+}
+
+pub(crate) fn by_dev_eui(
+    connection: &Connection,
+    tenant: TenantId,
+    eui: Eui64,
+) -> rusqlite::Result<Option<ListedDevice>> {
+    by(connection, tenant, "d.dev_eui = ?2", &eui.as_bytes().as_slice())
+}
+
+pub(crate) fn at_home_in(
+    connection: &Connection,
+    tenant: TenantId,
+    application: [u8; 16],
+    listing: &ListingId,
+) -> rusqlite::Result<Option<ListedDevice>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM {FROM} WHERE d.tenant = ?1 AND d.home_application = ?2 AND d.home_listing = ?3");
+    connection
+        .prepare_cached(&sql)?
+        .query_row(params![tenant.as_bytes(), application, listing.as_str()], read)
+        .optional()
+}
+
+/// Devices at home in an application, by id, after one.
+pub(crate) fn at_home_after(
+    connection: &Connection,
+    tenant: TenantId,
+    application: &ListingId,
+    after: Option<&ListingId>,
+    limit: u32,
+) -> rusqlite::Result<Vec<ListedDevice>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {FROM} WHERE d.tenant = ?1 AND d.home_application = \
+         (SELECT id FROM application WHERE tenant = ?1 AND listing = ?2) AND d.home_listing > ?3 \
+         ORDER BY d.home_listing LIMIT ?4"
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_map(params![tenant.as_bytes(), application.as_str(), after.map_or("", ListingId::as_str), limit], read)?
+        .collect()
+}
+
+/// Whether a device of the tenant has this name.
+pub(crate) fn name_taken(connection: &Connection, tenant: TenantId, name: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM device WHERE tenant = ?1 AND name = ?2)")?
+        .query_row(params![tenant.as_bytes(), name], |row| row.get(0))
+}
+
+/// Gives a device what a row of an import says of it; what the row does not say stays.
+pub(crate) fn update(connection: &Connection, device: &ListedDevice, row: &GoodRow, by: By) -> Result<(), Fault> {
+    let given = &row.identity;
+    let mut texts = device.identity.texts.clone();
+    texts.extend(given.texts.clone());
+    let texts = serde_json::to_string(&texts).map_err(|_| DirectoryError::Refused("texts"))?;
+    connection
+        .prepare_cached(
+            "UPDATE device SET label = coalesce(?2, label), dev_eui = coalesce(?3, dev_eui), \
+             join_eui = coalesce(?4, join_eui), external_id = coalesce(?5, external_id), \
+             serial_number = coalesce(?6, serial_number), vendor_id = coalesce(?7, vendor_id), \
+             vendor_profile_id = coalesce(?8, vendor_profile_id), description = coalesce(?9, description), \
+             texts = ?10, public_key = coalesce(?11, public_key), provisioner = coalesce(?12, provisioner), \
+             claiming_allowed = coalesce(?13, claiming_allowed), \
+             claiming_allowed_at = CASE WHEN ?13 IS NULL THEN claiming_allowed_at ELSE ?14 END, \
+             version = version + 1 WHERE id = ?1",
+        )?
+        .execute(params![
+            device.device.as_bytes(),
+            row.label,
+            given.dev_eui.as_ref().map(|eui| eui.as_bytes().as_slice()),
+            given.join_eui.as_ref().map(|eui| eui.as_bytes().as_slice()),
+            given.external_id,
+            given.serial_number,
+            given.vendor_id,
+            given.vendor_profile_id,
+            given.description,
+            texts,
+            given.public_key,
+            given.provisioner,
+            row.claiming_allowed,
+            by.now.as_millis()
+        ])
+        .map_err(clash)?;
+    Ok(())
 }
 
 pub(super) fn list(
@@ -144,6 +253,20 @@ pub(super) fn register(
             return Err(DirectoryError::Full { what: "devices registered by a customer", most }.into());
         }
     }
+    create(connection, after, vault, (tenant, home), new, by)?;
+    let home = Place { application: application.clone(), device: new.listing.clone() };
+    Ok(found(at_home(connection, tenant, &home)?, "device")?)
+}
+
+/// Makes a device at home in an application, under an id that is not taken.
+pub(crate) fn create(
+    connection: &Connection,
+    after: &mut After,
+    vault: &Vault,
+    (tenant, home): (TenantId, [u8; 16]),
+    new: &NewDevice,
+    by: By,
+) -> Result<DeviceId, Fault> {
     let id = DeviceId::random();
     let name = match &new.name {
         Some(name) => name.clone(),
@@ -156,8 +279,8 @@ pub(super) fn register(
         .prepare_cached(
             "INSERT INTO device (id, tenant, name, profile, label, gateway, created_at, home_application, home_listing, \
              application, listing, dev_eui, join_eui, external_id, serial_number, vendor_id, vendor_profile_id, \
-             description, texts, claiming_allowed, claiming_allowed_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?7, \
-             ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+             description, texts, claiming_allowed, claiming_allowed_at, public_key, provisioner) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?7, \
+             ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         )?
         .execute(params![
             id.as_bytes(),
@@ -177,19 +300,21 @@ pub(super) fn register(
             identity.description,
             texts,
             new.claiming_allowed,
-            new.claiming_allowed.map(|_| by.now.as_millis())
+            new.claiming_allowed.map(|_| by.now.as_millis()),
+            identity.public_key,
+            identity.provisioner
         ])
         .map_err(clash)?;
     credentials::create(connection, after, vault, (tenant, id), None, by.now)?;
     if let Some(code) = &new.code {
         codes::store(connection, vault, tenant, id, code, by.now)?;
     }
+    root_keys::store(connection, vault, (tenant, id), &new.root_keys, new.root_keys_exposed)?;
     let deed =
         Deed { tenant, subject: id.as_bytes(), name: name.as_str(), event: MakerEvent::DeviceRegistered, reason: None };
     deed.record(connection, after, by)?;
     after.forget.push(Forget::Device(id));
-    let home = Place { application: application.clone(), device: new.listing.clone() };
-    Ok(found(at_home(connection, tenant, &home)?, "device")?)
+    Ok(id)
 }
 
 /// Which of its identities another device has: SQLite names the columns of the broken index.
@@ -270,7 +395,7 @@ pub(super) fn note_release(
     Ok(record(connection, after, &device, MakerEvent::ForceReleased, Some(reason), by)?)
 }
 
-fn record(
+pub(crate) fn record(
     connection: &Connection,
     after: &mut After,
     device: &ListedDevice,

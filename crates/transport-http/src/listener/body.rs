@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ::listener::LongBody;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -14,18 +15,26 @@ use tokio::time::Sleep;
 use super::wire::Head;
 
 /// A request body that ends with [`io::ErrorKind::TimedOut`] when the whole of it takes too long; hyper has no such
-/// deadline, and a deadline a frame lets a client trickle for ever.
+/// deadline, and a deadline a frame lets a client trickle for ever. Bodies that are expected to be long (imports of people
+/// who have signed in) have just that.
 pub struct Timely {
     body: Incoming,
     deadline: Duration,
     /// Made when the body is first waited for, which most bodies never are.
     sleep: Option<Pin<Box<Sleep>>>,
     head: Arc<Head>,
+    long: Option<LongBody>,
 }
 
 impl Timely {
     pub(super) fn new(body: Incoming, deadline: Duration, head: Arc<Head>) -> Self {
-        Self { body, deadline, sleep: None, head }
+        Self { body, deadline, sleep: None, head, long: None }
+    }
+
+    /// With a word for whoever reads it.
+    pub(super) fn perhaps_long(mut self, long: LongBody) -> Self {
+        self.long = Some(long);
+        self
     }
 }
 
@@ -38,6 +47,9 @@ impl Body for Timely {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            if self.long.as_ref().is_some_and(LongBody::is_expected) {
+                self.sleep = None;
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let deadline = self.deadline;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use ::listener::{Connection, PeerAddress, Seat, SignedIn};
+use ::listener::{Connection, LongBody, PeerAddress, Seat, SignedIn};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -148,7 +148,10 @@ async fn respond(visit: &Arc<Visit>, request: Request<Incoming>) -> Response<Ans
 }
 
 async fn routed(visit: &Visit, mut request: Request<Timely>) -> Response<Answer> {
+    let long = LongBody::default();
     request.extensions_mut().insert(PeerAddress(visit.peer));
+    request.extensions_mut().insert(long.clone());
+    let request = request.map(|body| body.perhaps_long(long));
     let mut router = visit.site.router.clone();
     let response = match router.call(request).await {
         Ok(response) => response,

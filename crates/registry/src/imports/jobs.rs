@@ -1,0 +1,349 @@
+//! The jobs themselves: their states, and their ends.
+
+use claim::applications::By;
+use claim::directory::{DirectoryError, Page, PageRequest};
+use claim::event::MakerEvent;
+use claim::imports::{ImportCounts, ImportDraft, ImportId, ImportJob, ImportState, OnError, RowFault};
+use claim::{ListingId, TenantId, Timestamp, UserId};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Error, OptionalExtension, Row, params};
+
+use crate::directory::{found, page};
+use crate::listings::{Deed, application_id, listing};
+use crate::rows;
+use crate::writer::{After, Fault};
+
+/// Rows that one transaction deletes.
+const DELETED_TOGETHER: u32 = 5_000;
+/// Sealed batches that one transaction deletes.
+const BATCHES_TOGETHER: u32 = 100;
+
+const COLUMNS: &str = "i.id, a.listing, i.format, i.skip, i.dry_run, i.state, i.reason, i.warnings, i.rows, i.created, \
+     i.updated, i.unchanged, i.failed, i.applied_rows, i.applied_created, i.applied_updated, i.applied_unchanged, \
+     i.applied_failed, i.codes, i.created_at, i.changed_at";
+const FROM: &str = "import i JOIN application a ON a.id = i.application";
+
+/// A value of a closed set that is kept by name.
+pub(super) fn named<T>(row: &Row<'_>, column: usize, all: &[T], name: fn(T) -> &'static str) -> rusqlite::Result<T>
+where
+    T: Copy,
+{
+    let text = row.get_ref(column)?.as_str()?;
+    all.iter()
+        .copied()
+        .find(|value| name(*value) == text)
+        .ok_or_else(|| Error::FromSqlConversionFailure(column, Type::Text, "an unknown name".into()))
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<ImportJob> {
+    let count = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+    let counts = |from: usize| -> rusqlite::Result<ImportCounts> {
+        Ok(ImportCounts {
+            rows: count(from)?,
+            created: count(from + 1)?,
+            updated: count(from + 2)?,
+            unchanged: count(from + 3)?,
+            failed: count(from + 4)?,
+        })
+    };
+    let warnings: Option<String> = row.get(7)?;
+    Ok(ImportJob {
+        id: ImportId::from_bytes(rows::bytes(row, 0)?),
+        application: listing(row, 1)?,
+        format: row.get(2)?,
+        on_error: if row.get(3)? { OnError::Skip } else { OnError::Abort },
+        dry_run: row.get(4)?,
+        state: named(row, 5, &ImportState::ALL, ImportState::name)?,
+        reason: row.get(6)?,
+        warnings: warnings.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default(),
+        checked: counts(8)?,
+        applied: counts(13)?,
+        codes: count(18)?,
+        created_at: rows::instant(row, 19)?,
+        changed_at: rows::instant(row, 20)?,
+    })
+}
+
+pub(super) fn one(connection: &Connection, tenant: TenantId, id: ImportId) -> rusqlite::Result<Option<ImportJob>> {
+    let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE i.id = ?1 AND i.tenant = ?2");
+    connection.prepare_cached(&sql)?.query_row(params![id.as_bytes(), tenant.as_bytes()], read).optional()
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    tenant: TenantId,
+    request: &PageRequest,
+) -> rusqlite::Result<Page<ImportJob>> {
+    let from = format!("{FROM} WHERE i.tenant = ?1");
+    page(connection, COLUMNS, &from, "-i.rid", &[tenant.as_bytes()], request, read)
+}
+
+/// The job's row number here, its account and its application.
+pub(super) struct Inner {
+    pub(super) rid: i64,
+    pub(super) account: UserId,
+    pub(super) application: [u8; 16],
+    pub(super) checkpoint: i64,
+}
+
+pub(super) fn inner(connection: &Connection, tenant: TenantId, id: ImportId) -> Result<Inner, Fault> {
+    let inner = connection
+        .prepare_cached("SELECT rid, account, application, checkpoint FROM import WHERE id = ?1 AND tenant = ?2")?
+        .query_row(params![id.as_bytes(), tenant.as_bytes()], |row| {
+            Ok(Inner {
+                rid: row.get(0)?,
+                account: UserId::from_bytes(rows::bytes(row, 1)?),
+                application: rows::bytes(row, 2)?,
+                checkpoint: row.get(3)?,
+            })
+        })
+        .optional()?;
+    Ok(found(inner, "import")?)
+}
+
+pub(super) fn begin(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    draft: &ImportDraft,
+    by: By,
+) -> Result<ImportJob, Fault> {
+    let application = found(application_id(connection, tenant, &draft.application)?, "application")?;
+    let open: u32 = connection
+        .prepare_cached("SELECT count(*) FROM import WHERE tenant = ?1 AND state IN ('checking', 'applying')")?
+        .query_row([tenant.as_bytes()], |row| row.get(0))?;
+    if open >= draft.most {
+        return Err(DirectoryError::Full { what: "imports under way", most: draft.most }.into());
+    }
+    let id = ImportId::random();
+    connection
+        .prepare_cached(
+            "INSERT INTO import (id, tenant, application, account, format, skip, dry_run, state, created_at, changed_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'checking', ?8, ?8)",
+        )?
+        .execute(params![
+            id.as_bytes(),
+            tenant.as_bytes(),
+            application,
+            by.account.as_bytes(),
+            draft.format,
+            draft.on_error == OnError::Skip,
+            draft.dry_run,
+            by.now.as_millis()
+        ])?;
+    if !draft.dry_run {
+        let name = draft.application.as_str();
+        Deed { tenant, subject: &application, name, event: MakerEvent::ImportStarted, reason: None }
+            .record(connection, after, by)?;
+    }
+    Ok(found(one(connection, tenant, id)?, "import")?)
+}
+
+/// From one state to another.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub(super) from: ImportState,
+    pub(super) to: ImportState,
+    pub(super) reason: Option<&'a str>,
+}
+
+pub(super) fn turn(
+    connection: &Connection,
+    tenant: TenantId,
+    id: ImportId,
+    turn: Turn<'_>,
+    now: Timestamp,
+) -> Result<ImportJob, Fault> {
+    let turned = connection
+        .prepare_cached(
+            "UPDATE import SET state = ?4, reason = ?5, changed_at = ?6 WHERE id = ?1 AND tenant = ?2 AND state = ?3",
+        )?
+        .execute(params![
+            id.as_bytes(),
+            tenant.as_bytes(),
+            turn.from.name(),
+            turn.to.name(),
+            turn.reason,
+            now.as_millis()
+        ])?;
+    let job = found(one(connection, tenant, id)?, "import")?;
+    if turned == 0 {
+        return Err(DirectoryError::InUse(match job.state {
+            ImportState::Checking => "the import's file is still arriving",
+            ImportState::Applying => "the import is being applied",
+            ImportState::Stopped => "the import is stopped",
+            _ => "the import is over",
+        })
+        .into());
+    }
+    Ok(job)
+}
+
+pub(super) fn end_staging(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    id: ImportId,
+    warnings: &[RowFault],
+    now: Timestamp,
+) -> Result<ImportJob, Fault> {
+    let job = found(one(connection, tenant, id)?, "import")?;
+    let writes = job.checked.created + job.checked.updated > 0;
+    let to = match job.on_error {
+        _ if job.dry_run => ImportState::Checked,
+        OnError::Abort if job.checked.failed > 0 => ImportState::Refused,
+        _ if writes || job.checked.unchanged > 0 => ImportState::Applying,
+        _ => ImportState::Done,
+    };
+    let said = (!warnings.is_empty()).then(|| serde_json::to_string(warnings).unwrap_or_default());
+    connection
+        .prepare_cached("UPDATE import SET warnings = ?2 WHERE id = ?1")?
+        .execute(params![id.as_bytes(), said])?;
+    let job = turn(connection, tenant, id, Turn { from: ImportState::Checking, to, reason: None }, now)?;
+    if to.is_over() && !job.dry_run {
+        over(connection, after, tenant, id, &job, now)?;
+    }
+    Ok(job)
+}
+
+/// Records that a job has come to its end.
+pub(super) fn over(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    id: ImportId,
+    job: &ImportJob,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let Inner { account, application, .. } = inner(connection, tenant, id)?;
+    let (name, counts) = (job.application.as_str(), job.applied);
+    let reason = format!(
+        "{}: {} created, {} updated, {} unchanged, {} failed",
+        job.state.name(),
+        counts.created,
+        counts.updated,
+        counts.unchanged,
+        counts.failed
+    );
+    Deed { tenant, subject: &application, name, event: MakerEvent::ImportEnded, reason: Some(&reason) }.record(
+        connection,
+        after,
+        By { account, now },
+    )?;
+    Ok(())
+}
+
+pub(super) fn to_apply(connection: &Connection) -> rusqlite::Result<Vec<(TenantId, ImportId)>> {
+    connection
+        .prepare_cached("SELECT tenant, id FROM import WHERE state = 'applying' ORDER BY rid")?
+        .query_map([], |row| {
+            Ok((TenantId::from_bytes(rows::bytes(row, 0)?), ImportId::from_bytes(rows::bytes(row, 1)?)))
+        })?
+        .collect()
+}
+
+pub(super) fn break_unfinished(connection: &Connection, now: Timestamp) -> Result<(), Fault> {
+    let reason = "the server stopped while the file arrived; send it again";
+    connection
+        .prepare_cached("UPDATE import SET state = 'broken', reason = ?1, changed_at = ?2 WHERE state = 'checking'")?
+        .execute(params![reason, now.as_millis()])?;
+    Ok(())
+}
+
+pub(super) fn note_codes_read(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    id: ImportId,
+    by: By,
+) -> Result<(), Fault> {
+    let job = found(one(connection, tenant, id)?, "import")?;
+    let Inner { application, .. } = inner(connection, tenant, id)?;
+    let reason = format!("{} generated codes", job.codes);
+    let name = job.application.as_str();
+    Deed { tenant, subject: &application, name, event: MakerEvent::ImportCodesRead, reason: Some(&reason) }
+        .record(connection, after, by)?;
+    Ok(())
+}
+
+pub(super) fn acknowledge_codes(connection: &Connection, tenant: TenantId, id: ImportId, by: By) -> Result<(), Fault> {
+    let job = found(one(connection, tenant, id)?, "import")?;
+    if !job.state.is_over() {
+        return Err(DirectoryError::InUse("the import still generates codes").into());
+    }
+    connection
+        .prepare_cached("UPDATE import SET codes = 0, changed_at = ?2 WHERE id = ?1")?
+        .execute(params![id.as_bytes(), by.now.as_millis()])?;
+    Ok(())
+}
+
+/// Whether more is to be deleted.
+pub(super) fn delete_some(connection: &Connection, tenant: TenantId, id: ImportId) -> Result<bool, Fault> {
+    let job = found(one(connection, tenant, id)?, "import")?;
+    if !job.state.is_over() {
+        return Err(DirectoryError::InUse("the import is under way; stop it first").into());
+    }
+    Ok(remove_some(connection, inner(connection, tenant, id)?.rid)?)
+}
+
+fn remove_some(connection: &Connection, rid: i64) -> rusqlite::Result<bool> {
+    let batches = connection
+        .prepare_cached(
+            "DELETE FROM import_batch WHERE job = ?1 AND last IN \
+             (SELECT last FROM import_batch WHERE job = ?1 ORDER BY last LIMIT ?2)",
+        )?
+        .execute(params![rid, BATCHES_TOGETHER])?;
+    if batches > 0 {
+        return Ok(true);
+    }
+    let rows = connection
+        .prepare_cached(
+            "DELETE FROM import_row WHERE job = ?1 AND row <= \
+             (SELECT max(row) FROM (SELECT row FROM import_row WHERE job = ?1 ORDER BY row LIMIT ?2))",
+        )?
+        .execute(params![rid, DELETED_TOGETHER])?;
+    if rows > 0 {
+        return Ok(true);
+    }
+    connection.prepare_cached("DELETE FROM import WHERE rid = ?1")?.execute([rid])?;
+    Ok(false)
+}
+
+/// Deletes what nobody needs any more, a little at a time; whether there is more.
+pub(super) fn purge_some(connection: &Connection, before: Timestamp) -> Result<bool, Fault> {
+    // Rows that will never be applied hold secrets for nothing.
+    let batches = connection
+        .prepare_cached(
+            "DELETE FROM import_batch WHERE (job, last) IN (SELECT b.job, b.last FROM import_batch b \
+             JOIN import i ON i.rid = b.job WHERE i.state IN ('checked', 'refused', 'broken', 'done') LIMIT ?1)",
+        )?
+        .execute([BATCHES_TOGETHER])?;
+    if batches > 0 {
+        return Ok(true);
+    }
+    let old: Option<i64> = connection
+        .prepare_cached(
+            "SELECT rid FROM import WHERE state NOT IN ('checking', 'applying') AND changed_at < ?1 ORDER BY rid LIMIT 1",
+        )?
+        .query_row([before.as_millis()], |row| row.get(0))
+        .optional()?;
+    let Some(rid) = old else { return Ok(false) };
+    remove_some(connection, rid)?;
+    Ok(true)
+}
+
+pub(super) fn note_export(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    application: &ListingId,
+    codes: bool,
+    by: By,
+) -> Result<(), Fault> {
+    let id = found(application_id(connection, tenant, application)?, "application")?;
+    let reason = if codes { "with claim codes" } else { "without claim codes" };
+    let name = application.as_str();
+    Deed { tenant, subject: &id, name, event: MakerEvent::Exported, reason: Some(reason) }
+        .record(connection, after, by)?;
+    Ok(())
+}

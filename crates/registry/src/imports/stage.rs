@@ -1,0 +1,203 @@
+//! Checking rows while their file arrives.
+
+use claim::directory::DirectoryError;
+use claim::imports::{
+    BATCH, GoodRow, ImportCounts, ImportId, ImportRow, ImportState, Known, RowFault, RowStatus, Verdict, judge,
+};
+use claim::{Eui64, ListingId, TenantId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::jobs::{self, Inner};
+use super::sealed;
+use crate::directory::credentials::Vault;
+use crate::directory::found;
+use crate::listings::{codes, devices, root_keys};
+use crate::rows;
+use crate::writer::Fault;
+
+pub(super) fn stage(
+    connection: &Connection,
+    vault: &Vault,
+    tenant: TenantId,
+    id: ImportId,
+    staged: Vec<ImportRow>,
+) -> Result<ImportCounts, Fault> {
+    let job = found(jobs::one(connection, tenant, id)?, "import")?;
+    if job.state != ImportState::Checking || staged.len() > BATCH {
+        return Err(DirectoryError::InUse("the import takes no more rows").into());
+    }
+    let inner = jobs::inner(connection, tenant, id)?;
+    let mut counts = job.checked;
+    let mut waiting = Vec::with_capacity(staged.len());
+    for row in staged {
+        counts.rows += 1;
+        let ImportRow { row, id: shown, outcome, mut warnings } = row;
+        let (status, errors) = match &outcome {
+            Err(errors) => (RowStatus::Failed, errors.clone()),
+            Ok(good) => {
+                let (status, errors, more) = check(connection, vault, tenant, &inner, &job.application, good)?;
+                warnings.extend(more);
+                (status, errors)
+            }
+        };
+        match status {
+            RowStatus::Created => counts.created += 1,
+            RowStatus::Updated => counts.updated += 1,
+            RowStatus::Unchanged => counts.unchanged += 1,
+            RowStatus::Failed | RowStatus::NotApplied => counts.failed += 1,
+        }
+        insert(connection, &inner, row, shown.as_deref(), outcome.as_deref().ok(), status, &errors, &warnings)?;
+        if let Ok(good) = outcome
+            && status != RowStatus::Failed
+        {
+            waiting.push((row, *good));
+        }
+    }
+    if let Some((last, _)) = waiting.last().filter(|_| !job.dry_run) {
+        connection
+            .prepare_cached("INSERT INTO import_batch (job, last, sealed) VALUES (?1, ?2, ?3)")?
+            .execute(params![inner.rid, last.cast_signed(), sealed::seal(vault, tenant, id, &waiting)?])?;
+    }
+    connection
+        .prepare_cached(
+            "UPDATE import SET rows = ?2, created = ?3, updated = ?4, unchanged = ?5, failed = ?6 WHERE rid = ?1",
+        )?
+        .execute(params![
+            inner.rid,
+            counts.rows.cast_signed(),
+            counts.created.cast_signed(),
+            counts.updated.cast_signed(),
+            counts.unchanged.cast_signed(),
+            counts.failed.cast_signed()
+        ])?;
+    Ok(counts)
+}
+
+/// What a good row would become, and what is wrong with it beside the others.
+fn check(
+    connection: &Connection,
+    vault: &Vault,
+    tenant: TenantId,
+    job: &Inner,
+    application: &ListingId,
+    good: &GoodRow,
+) -> Result<(RowStatus, Vec<RowFault>, Vec<RowFault>), Fault> {
+    let repeats = repeats(connection, job.rid, good)?;
+    let known = known(connection, vault, tenant, (job.application, application), good)?;
+    let (verdict, warnings) = judge(good, &known);
+    let (status, mut errors) = match verdict {
+        Verdict::Create => (RowStatus::Created, Vec::new()),
+        Verdict::Update { .. } => (RowStatus::Updated, Vec::new()),
+        Verdict::Unchanged => (RowStatus::Unchanged, Vec::new()),
+        Verdict::Refuse(errors) => (RowStatus::Failed, errors),
+    };
+    errors.extend(repeats);
+    Ok((if errors.is_empty() { status } else { RowStatus::Failed }, errors, warnings))
+}
+
+/// Rows before this one in the file that mean the same device.
+fn repeats(connection: &Connection, job: i64, good: &GoodRow) -> rusqlite::Result<Vec<RowFault>> {
+    let eui = good.identity.dev_eui;
+    let mut faults = Vec::new();
+    let mut note = |column: &str, shown: String, row: Option<i64>| {
+        faults.extend(row.map(|row| RowFault {
+            column: column.to_owned(),
+            value: Some(shown),
+            code: "repeated".into(),
+            reason: format!("row {row} of this file has it too"),
+        }));
+    };
+    let first = |column: &str, value: &dyn rusqlite::ToSql| {
+        connection
+            .prepare_cached(&format!("SELECT row FROM import_row WHERE job = ?1 AND {column} = ?2 LIMIT 1"))?
+            .query_row(params![job, value], |row| row.get::<_, i64>(0))
+            .optional()
+    };
+    note("id", good.listing.to_string(), first("listing", &good.listing.as_str())?);
+    if let Some(eui) = eui {
+        note("dev_eui", eui.to_string(), first("dev_eui", &eui.as_bytes().as_slice())?);
+    }
+    if let Some(external) = &good.identity.external_id {
+        note("external_id", external.clone(), first("external_id", external)?);
+    }
+    Ok(faults)
+}
+
+/// What is known of the devices that a row may mean.
+pub(super) fn known(
+    connection: &Connection,
+    vault: &Vault,
+    tenant: TenantId,
+    (application, listing): ([u8; 16], &ListingId),
+    good: &GoodRow,
+) -> Result<Known, Fault> {
+    let mut known = Known { application: Some(listing.clone()), same_keys: true, ..Known::default() };
+    if let Some(external) = &good.identity.external_id {
+        known.by_external_id = devices::by_external_id(connection, tenant, external)?;
+    }
+    if let Some(eui) = good.identity.dev_eui {
+        (known.by_dev_eui, known.dev_eui_elsewhere) = by_dev_eui(connection, tenant, eui)?;
+    }
+    known.by_id = devices::at_home_in(connection, tenant, application, &good.listing)?;
+    match known.device() {
+        Some(device) => {
+            let key = (tenant, device.device);
+            let same_code = match &good.code {
+                Some(code) => codes::same(connection, vault, key, device.owner.is_some(), code)?,
+                None => false,
+            };
+            let same_keys = root_keys::same(connection, vault, key, &good.root_keys)?;
+            (known.same_code, known.same_keys) = (same_code, same_keys);
+        }
+        None => {
+            known.id_taken = devices::taken(connection, application, &good.listing)?
+                || devices::name_taken(connection, tenant, good.listing.as_str())?;
+        }
+    }
+    Ok(known)
+}
+
+fn by_dev_eui(
+    connection: &Connection,
+    tenant: TenantId,
+    eui: Eui64,
+) -> rusqlite::Result<(Option<claim::applications::ListedDevice>, bool)> {
+    let holder: Option<[u8; 16]> = connection
+        .prepare_cached("SELECT tenant FROM device WHERE dev_eui = ?1")?
+        .query_row([eui.as_bytes().as_slice()], |row| rows::bytes(row, 0))
+        .optional()?;
+    match holder {
+        None => Ok((None, false)),
+        Some(holder) if holder == *tenant.as_bytes() => Ok((devices::by_dev_eui(connection, tenant, eui)?, false)),
+        Some(_) => Ok((None, true)),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one row of one table")]
+fn insert(
+    connection: &Connection,
+    job: &Inner,
+    row: u64,
+    shown: Option<&str>,
+    good: Option<&GoodRow>,
+    status: RowStatus,
+    errors: &[RowFault],
+    warnings: &[RowFault],
+) -> rusqlite::Result<()> {
+    let identity = good.map(|good| &good.identity);
+    connection
+        .prepare_cached(
+            "INSERT INTO import_row (job, row, listing, dev_eui, external_id, checked, faults) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            job.rid,
+            row.cast_signed(),
+            shown,
+            identity.and_then(|identity| identity.dev_eui).as_ref().map(|eui| eui.as_bytes().as_slice()),
+            identity.and_then(|identity| identity.external_id.as_ref()),
+            status.name(),
+            super::results::faults(errors, warnings)
+        ])?;
+    Ok(())
+}
