@@ -4,6 +4,7 @@
 //! Pure: bytes in, values or faults out. No clock, no randomness, no file, no network, and no decision about a claim.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod code;
 pub mod eui;
 pub mod image;
