@@ -7,6 +7,7 @@ pub mod claims;
 mod csv;
 mod fields;
 mod json;
+mod objects;
 #[cfg(test)]
 mod tests;
 
@@ -169,7 +170,7 @@ pub struct Reading<R: BufRead> {
 
 enum Rows<R: BufRead> {
     Csv(Box<csv::Rows<R>>),
-    Json(json::Objects<R>),
+    Json(json::Rows<R>),
 }
 
 impl<R: BufRead> Reading<R> {
@@ -180,7 +181,7 @@ impl<R: BufRead> Reading<R> {
                 let (rows, warnings) = csv::Rows::new(reader)?;
                 Self { rows: Rows::Csv(Box::new(rows)), warnings }
             }
-            FileFormat::Json => Self { rows: Rows::Json(json::Objects::new(reader)?), warnings: Vec::new() },
+            FileFormat::Json => Self { rows: Rows::Json(json::Rows::new(reader)?), warnings: Vec::new() },
         })
     }
 }
@@ -191,7 +192,7 @@ impl<R: BufRead> Iterator for Reading<R> {
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.rows {
             Rows::Csv(rows) => rows.next(),
-            Rows::Json(objects) => objects.next(),
+            Rows::Json(rows) => rows.next(),
         }
     }
 }
