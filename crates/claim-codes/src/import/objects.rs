@@ -33,6 +33,11 @@ impl<R: BufRead> Objects<R> {
         Ok(objects)
     }
 
+    /// Whether the objects are in an array, so that a file which was cut between two of them shows.
+    pub(super) fn in_array(&self) -> bool {
+        self.in_array
+    }
+
     /// The next object: its number, from 1, and its bytes. Nothing comes after a fault.
     pub(super) fn next(&mut self) -> Option<Result<(u64, Vec<u8>), FileFault>> {
         if self.over {
