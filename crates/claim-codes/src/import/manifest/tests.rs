@@ -52,6 +52,11 @@ fn one(entry: Value) -> Row {
     read(&[entry]).remove(0)
 }
 
+/// A manifest of one good entry.
+fn whole() -> String {
+    manifest(std::slice::from_ref(&*ENTRY))
+}
+
 fn good(row: &Row) -> &Record {
     row.outcome.as_ref().unwrap_or_else(|faults| panic!("entry {}: {faults:?}", row.row))
 }
@@ -240,48 +245,48 @@ fn a_dev_eui_is_there_once_and_a_bad_entry_does_not_spoil_it() {
 #[test]
 fn only_configured_signers_and_roots_are_believed() {
     let entries = manifest(&[MAKER.entry(&in_name(1)), STRANGER.entry(&Part::new(2, Form::Serial))]);
-    let read = |log_signers: &[String], roots: &[String]| -> Vec<Vec<&'static str>> {
+    let read = |log_signers: &[&str], roots: &[&str]| -> Vec<Vec<&'static str>> {
         let rows = read_with(&entries, &Trust::parse(log_signers, roots).expect("trust"), options());
         rows.iter().map(|row| row.outcome.as_ref().map_or_else(|_| codes(row), |_| Vec::new())).collect()
     };
-    let (ours, theirs) = (MAKER.log_signers(), STRANGER.log_signers());
-    let (our_root, their_root) = (MAKER.roots(), STRANGER.roots());
+    let (ours, theirs) = (&*MAKER.log_signers(), &*STRANGER.log_signers());
+    let (our_root, their_root) = (&*MAKER.roots(), &*STRANGER.roots());
     let unknown = vec!["manifest_unknown_signer"];
     let chain = vec!["manifest_chain"];
     let none = Vec::new();
-    assert_eq!(read(&[ours.clone()], &[our_root.clone()]), [none.clone(), unknown.clone()]);
-    assert_eq!(read(&[theirs.clone()], &[our_root.clone()]), [unknown, chain.clone()]);
+    assert_eq!(read(&[ours], &[our_root]), [none.clone(), unknown.clone()]);
+    assert_eq!(read(&[theirs], &[our_root]), [unknown, chain.clone()]);
     let one_file = format!("# of 2020\n{ours}\r\nsubject=CN = another\n{theirs}");
-    assert_eq!(read(&[one_file], &[our_root.clone()]), [none.clone(), chain]);
-    assert_eq!(read(&[theirs, ours], &[their_root + &our_root]), [none.clone(), none]);
+    assert_eq!(read(&[&one_file], &[our_root]), [none.clone(), chain]);
+    assert_eq!(read(&[theirs, ours], &[&format!("{their_root}{our_root}")]), [none.clone(), none]);
 }
 
 #[test]
 fn a_log_signer_is_no_root_and_a_root_no_log_signer() {
-    let fault = |log_signers: &[String], roots: &[String]| Trust::parse(log_signers, roots).map(drop).unwrap_err();
-    let (signer, root) = (MAKER.log_signers(), MAKER.roots());
-    let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_owned();
-    let cut = root[..root.len() / 2].to_owned();
-    let no_base64 = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----".to_owned();
-    let no_certificate = "-----BEGIN CERTIFICATE-----\nMAMCAQc=\n-----END CERTIFICATE-----".to_owned();
-    let roots = TrustList::Roots;
-    for (text, file, kind) in [
-        (root.clone() + &signer, Some(0), TrustFaultKind::NoAuthority(2)),
-        (root.clone() + &key, Some(0), TrustFaultKind::OtherPem),
-        (cut.clone(), Some(0), TrustFaultKind::BrokenPem(1)),
-        (root.clone() + &cut + &root, Some(0), TrustFaultKind::BrokenPem(2)),
-        (root.clone() + "-----END CERTIFICATE-----\n", Some(0), TrustFaultKind::BrokenPem(2)),
-        (no_base64, Some(0), TrustFaultKind::BrokenPem(1)),
-        (no_certificate, Some(0), TrustFaultKind::NoCertificate(1)),
-        (other_curve(), Some(0), TrustFaultKind::OtherKey(1)),
-        ("not PEM at all".to_owned(), Some(0), TrustFaultKind::NoPem),
+    let fault = |log_signers: &[&str], roots: &[&str]| Trust::parse(log_signers, roots).map(drop).unwrap_err();
+    let (signer, root) = (&*MAKER.log_signers(), &*MAKER.roots());
+    let cut = &root[..root.len() / 2];
+    let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let no_base64 = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----";
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nMAMCAQc=\n-----END CERTIFICATE-----";
+    let list = TrustList::Roots;
+    for (text, kind) in [
+        (format!("{root}{signer}"), TrustFaultKind::NoAuthority(2)),
+        (format!("{root}{key}"), TrustFaultKind::OtherPem),
+        (cut.to_owned(), TrustFaultKind::BrokenPem(1)),
+        (format!("{root}{cut}{root}"), TrustFaultKind::BrokenPem(2)),
+        (format!("{root}-----END CERTIFICATE-----\n"), TrustFaultKind::BrokenPem(2)),
+        (no_base64.to_owned(), TrustFaultKind::BrokenPem(1)),
+        (no_certificate.to_owned(), TrustFaultKind::NoCertificate(1)),
+        (other_curve(), TrustFaultKind::OtherKey(1)),
+        ("not PEM at all".to_owned(), TrustFaultKind::NoPem),
     ] {
-        assert_eq!(fault(&[signer.clone()], &[text]), TrustFault { list: roots, file, kind });
+        assert_eq!(fault(&[signer], &[&text]), TrustFault { list, file: Some(0), kind });
     }
-    let nothing = TrustFaultKind::Nothing;
-    assert_eq!(fault(&[signer.clone()], &[]), TrustFault { list: roots, file: None, kind: nothing });
-    assert_eq!(fault(&[], &[root.clone()]), TrustFault { list: TrustList::LogSigners, file: None, kind: nothing });
-    let second = fault(&[signer, MAKER.leaf(&in_name(1))], &[root]);
+    let kind = TrustFaultKind::Nothing;
+    assert_eq!(fault(&[signer], &[]), TrustFault { list, file: None, kind });
+    assert_eq!(fault(&[], &[root]), TrustFault { list: TrustList::LogSigners, file: None, kind });
+    let second = fault(&[signer, &MAKER.leaf(&in_name(1))], &[root]);
     assert_eq!((second.file, second.kind), (Some(1), TrustFaultKind::NoKeyIdentifier(1)));
     let text = "manifest.log_signers, file 2, certificate 1: it has no subject key identifier";
     assert_eq!(second.to_string(), text);
@@ -289,7 +294,7 @@ fn a_log_signer_is_no_root_and_a_root_no_log_signer() {
 
 #[test]
 fn dates_and_foreign_blocks_only_warn() {
-    let text = manifest(std::slice::from_ref(&*ENTRY));
+    let text = whole();
     let at = |now: Timestamp| {
         let reading = Reading::manifest(Cursor::new(text.clone()), &TRUST, Options::at(now)).expect("a manifest");
         let of_file: Vec<String> = reading.warnings.iter().map(|warning| warning.column.clone()).collect();
@@ -324,7 +329,7 @@ fn either_kind_of_time_is_read_whatever_the_year() {
 #[test]
 fn the_join_eui_is_for_whoever_imports_to_choose() {
     let join_eui = Eui64::from_bytes([7; 8]);
-    let rows = read_with(&manifest(&[ENTRY.clone()]), &TRUST, Options { join_eui, ..options() });
+    let rows = read_with(&whole(), &TRUST, Options { join_eui, ..options() });
     assert_eq!(good(&rows[0]).join_eui, Some(join_eui));
 }
 
@@ -345,8 +350,7 @@ fn a_provisioner_is_a_text_or_an_entity_and_bounded() {
 
 #[test]
 fn a_manifest_is_one_array_and_read_by_those_who_trust_somebody() {
-    let text = manifest(&[ENTRY.clone()]);
-    let new = Reading::new(FileFormat::Microchip, Cursor::new(text)).map(drop).unwrap_err();
+    let new = Reading::new(FileFormat::Microchip, Cursor::new(whole())).map(drop).unwrap_err();
     assert!(matches!(new, FileFault::NoTrust));
     assert!(new.to_string().contains("manifest.log_signers"));
     let begun = |text: &str| Reading::manifest(Cursor::new(text.to_owned()), &TRUST, options()).map(drop).unwrap_err();
@@ -387,7 +391,7 @@ fn an_entry_is_a_small_part_of_the_longest_row() {
 
 #[test]
 fn manifests_are_told_from_devices_by_their_beginning() {
-    let whole = manifest(&[ENTRY.clone()]);
+    let whole = whole();
     for head in [
         whole.as_str(),
         "[{\"payload\":\"eyJ2\"",
@@ -420,6 +424,24 @@ fn no_byte_of_a_certificate_can_be_changed() {
             assert!(row.outcome.is_err(), "certificate {which}, byte {at}");
         }
     }
+}
+
+/// RFC 5280 §4.1.1.2. The outer name is not signed: whoever could change it could not be told.
+#[test]
+fn a_certificate_names_its_algorithm_twice_and_the_same() {
+    const PLAIN: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+    const WITH_NULL: &[u8] = b"\x30\x0c\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02\x05\x00";
+    let row = one(signed_with(&in_name(1), |payload| {
+        let leaf = &mut payload["publicKeySet"]["keys"][0]["x5c"][0];
+        let der = STANDARD.decode(leaf.as_str().unwrap()).unwrap();
+        let at = der.windows(PLAIN.len()).rposition(|window| window == PLAIN).unwrap();
+        let mut changed = [&der[..at], WITH_NULL, &der[at + PLAIN.len()..]].concat();
+        let length = u16::from_be_bytes([der[2], der[3]]) + 2;
+        changed[2..4].copy_from_slice(&length.to_be_bytes());
+        assert_eq!((der[1], usize::from(length) + 4), (0x82, changed.len()), "a length of two bytes");
+        *leaf = json!(STANDARD.encode(changed));
+    }));
+    assert_eq!(codes(&row), ["manifest_chain"]);
 }
 
 proptest! {
