@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 mod imports;
 mod limits;
+mod manifests;
 mod mqtt_rules;
 mod owners;
 mod promises;

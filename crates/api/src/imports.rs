@@ -13,6 +13,7 @@ use claim::directory::DirectoryError;
 use claim::imports::{BATCH, ImportId, ImportJob, ImportRow, ImportStep, Imports, RowFault};
 use claim::{TenantId, Timestamp};
 use claim_codes::Style;
+use claim_codes::import::manifest::{self, Trust};
 use claim_codes::import::{FileFault, FileFormat, Reading};
 use http_body_util::BodyExt;
 use tokio::sync::{Notify, mpsc};
@@ -33,6 +34,8 @@ pub(crate) struct How {
     pub(crate) generate: Option<Style>,
     /// Rows at the most.
     pub(crate) most: u64,
+    /// How a manifest is read.
+    pub(crate) manifest: manifest::Options,
 }
 
 /// A file that arrives.
@@ -146,8 +149,9 @@ async fn stage(
     arriving: mpsc::Receiver<Piece>,
 ) -> Result<ImportJob, Broken> {
     let imports = api.imports();
+    let trust = api.inner.parts.trust.clone();
     let (batches, mut read) = mpsc::channel::<Vec<ImportRow>>(2);
-    let reading = tokio::task::spawn_blocking(move || read_all(Pieces::new(arriving), how, &batches));
+    let reading = tokio::task::spawn_blocking(move || read_all(Pieces::new(arriving), how, trust.as_ref(), &batches));
     let mut failed = None;
     while let Some(rows) = read.recv().await {
         if let Err(error) = imports.stage_import(tenant, job, rows).await {
@@ -180,9 +184,19 @@ async fn stage(
 }
 
 /// Reads a file to its end; what is to be said of it as a whole.
-fn read_all(pieces: Pieces, how: How, batches: &mpsc::Sender<Vec<ImportRow>>) -> Result<Vec<RowFault>, Broken> {
+fn read_all(
+    pieces: Pieces,
+    how: How,
+    trust: Option<&Trust>,
+    batches: &mpsc::Sender<Vec<ImportRow>>,
+) -> Result<Vec<RowFault>, Broken> {
     let file = |fault: FileFault| Broken::File(fault.to_string());
-    let reading = Reading::new(how.format, BufReader::with_capacity(64 * 1024, pieces)).map_err(file)?;
+    let reader = BufReader::with_capacity(64 * 1024, pieces);
+    let reading = match (how.format, trust) {
+        (FileFormat::Microchip, Some(trust)) => Reading::manifest(reader, trust, how.manifest),
+        (format, _) => Reading::new(format, reader),
+    };
+    let reading = reading.map_err(file)?;
     let mut reading = reading.generating(how.generate.is_some());
     let warnings = reading.warnings.drain(..).map(rows::fault).collect();
     let (mut batch, mut count) = (Vec::with_capacity(BATCH), 0);

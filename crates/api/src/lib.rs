@@ -33,6 +33,8 @@ use claim::applications::Applications;
 use claim::directory::{Account, Directory, DirectoryError};
 use claim::imports::Imports;
 use claim::{Confirmation, Keyring, Origin, Secret, Timestamp, UserId};
+use claim_codes::Style;
+use claim_codes::import::manifest::Trust;
 use listener::PeerAddress;
 use moka::sync::Cache;
 use tokio::sync::Notify;
@@ -60,6 +62,10 @@ pub struct ApiParts {
     pub imports: Arc<dyn Imports>,
     /// Wakes whoever applies them.
     pub imports_wait: Arc<Notify>,
+    /// Whose manifests of secure elements are believed; `None`: nobody's.
+    pub trust: Option<Trust>,
+    /// Whether generated codes end with a check symbol (`codes.check_symbol`).
+    pub check_symbol: bool,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.
@@ -119,6 +125,12 @@ impl Api {
 
     fn applications(&self) -> &dyn Applications {
         &*self.inner.parts.applications
+    }
+
+    /// How codes are generated, by the name that people use.
+    fn style(&self, name: &str) -> Option<Style> {
+        let style = Style::parse(name)?;
+        Some(if self.inner.parts.check_symbol { style.with_check_symbol() } else { style })
     }
 
     fn imports(&self) -> &dyn Imports {

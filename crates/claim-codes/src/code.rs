@@ -9,12 +9,14 @@ use std::fmt;
 use claim::Secret;
 use zeroize::Zeroizing;
 
+use crate::check::check_symbol;
+
 /// The longest code, in characters (all of them one byte).
 pub const CODE_CHARACTERS: usize = 32;
 /// Below this a code can be guessed by machines; it is taken with a warning.
 pub const STRONG_CHARACTERS: usize = 8;
 /// Crockford's base32: no I, L, O, U.
-const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+pub(crate) const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A claim code as it may be stored: 1 to 32 of `A-Z a-z 0-9`. What The Things Stack calls a claim authentication code.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub enum Style {
     /// 16 of Crockford's base32, 80 bits.
     #[default]
     Base32,
+    /// The same with a check symbol in the last place, 75 bits: [`looks_mistyped`](crate::check::looks_mistyped).
+    Base32Check,
     /// 8 upper-case hex digits as The Things Stack generates; 32 bits.
     Hex8,
 }
@@ -76,10 +80,18 @@ impl Style {
         }
     }
 
+    /// This style where codes are made with a check symbol; 8 hex digits never have one.
+    pub fn with_check_symbol(self) -> Self {
+        match self {
+            Self::Base32 | Self::Base32Check => Self::Base32Check,
+            Self::Hex8 => Self::Hex8,
+        }
+    }
+
     /// What its user should know.
     pub fn warning(self) -> Option<&'static str> {
         match self {
-            Self::Base32 => None,
+            Self::Base32 | Self::Base32Check => None,
             Self::Hex8 => Some("a code of 8 hex digits has 32 bits only"),
         }
     }
@@ -111,22 +123,24 @@ impl ClaimCode {
         Ok(code)
     }
 
-    /// A code made of 80 random bits (`Hex8` uses the first 32).
+    /// A code made of 80 random bits (`Base32Check` uses the first 75, `Hex8` the first 32).
     pub fn generated(style: Style, random: &[u8; 10]) -> Self {
+        let mut symbols = Zeroizing::new([0; 16]);
+        for (eight, five) in symbols.chunks_exact_mut(8).zip(random.chunks_exact(5)) {
+            let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+            for (symbol, shift) in eight.iter_mut().zip([35, 30, 25, 20, 15, 10, 5, 0]) {
+                *symbol = (bits >> shift & 31) as u8;
+            }
+        }
+        let letter = |symbol: u8| char::from(BASE32[usize::from(symbol)]);
         let mut text = String::with_capacity(16);
         match style {
-            Style::Base32 => {
-                for five in random.chunks_exact(5) {
-                    let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-                    text.extend((0..8).rev().map(|n| char::from(BASE32[(bits >> (n * 5) & 31) as usize])));
-                }
+            Style::Base32 => text.extend(symbols.iter().copied().map(letter)),
+            Style::Base32Check => {
+                let [before @ .., _] = &*symbols;
+                text.extend(before.iter().copied().chain([check_symbol(before)]).map(letter));
             }
-            Style::Hex8 => text.extend(
-                random[..4]
-                    .iter()
-                    .flat_map(|byte| [byte >> 4, byte & 15])
-                    .map(|digit| char::from(BASE32[digit as usize])),
-            ),
+            Style::Hex8 => text.extend(random[..4].iter().flat_map(|byte| [byte >> 4, byte & 15]).map(letter)),
         }
         Self(Secret::new(text))
     }
@@ -223,7 +237,14 @@ mod tests {
         assert_eq!(generated(Style::Base32, &[0; 10]), "0".repeat(16));
         assert_eq!(generated(Style::Base32, &[255; 10]), "Z".repeat(16));
         assert_eq!(generated(Style::Base32, &[0, 0, 0, 0, 1, 0x08, 0, 0, 0, 0]), "0000000110000000");
+        assert_eq!(generated(Style::Base32Check, &[0, 0, 0, 0, 1, 0x08, 0, 0, 0, 0x1f]), "000000011000000S");
         assert_eq!(generated(Style::Hex8, &[0xbe, 0xef, 0x12, 0x34, 9, 9, 9, 9, 9, 9]), "BEEF1234");
+    }
+
+    #[test]
+    fn a_check_symbol_is_for_long_codes() {
+        assert_eq!(Style::Base32.with_check_symbol(), Style::Base32Check);
+        assert_eq!(Style::Hex8.with_check_symbol(), Style::Hex8);
     }
 
     #[test]
@@ -255,7 +276,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_shown_in_groups_is_read_back(random: [u8; 10]) {
-            for style in [Style::Base32, Style::Hex8] {
+            for style in [Style::Base32, Style::Base32Check, Style::Hex8] {
                 let code = ClaimCode::generated(style, &random);
                 let shown = code.grouped();
                 prop_assert_eq!(ungrouped(&shown), code.expose());

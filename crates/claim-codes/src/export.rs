@@ -16,7 +16,7 @@ const COLUMNS: &str = "id;dev_eui;join_eui;name;description;vendor_id;vendor_pro
      claiming_allowed;root_keys_exposed;claim_authentication_code;claim_valid_from;claim_valid_to";
 
 /// The first line of a CSV file of devices.
-pub fn csv_header() -> String {
+fn csv_header() -> String {
     let mut header = COLUMNS.to_owned();
     for text in TEXTS {
         header.push(';');
@@ -27,7 +27,7 @@ pub fn csv_header() -> String {
 }
 
 /// A device under [`csv_header`]. Without its code, also without the code's window, which would stand alone.
-pub fn csv_row(device: &ListedDevice, code: Option<&Secret<String>>) -> Zeroizing<String> {
+fn csv_row(device: &ListedDevice, code: Option<&Secret<String>>) -> Zeroizing<String> {
     let identity = &device.identity;
     let hex = |number: Option<u16>| number.map(|number| format!("{number:04X}")).unwrap_or_default();
     let window = device.code.filter(|_| code.is_some());
@@ -53,7 +53,7 @@ pub fn csv_row(device: &ListedDevice, code: Option<&Secret<String>>) -> Zeroizin
 }
 
 /// A device as an object of The Things Stack's JSON, on a line of its own.
-pub fn json_row(device: &ListedDevice, code: Option<&Secret<String>>) -> Zeroizing<String> {
+fn json_row(device: &ListedDevice, code: Option<&Secret<String>>) -> Zeroizing<String> {
     let identity = &device.identity;
     let mut ids = Map::new();
     ids.insert("device_id".to_owned(), device.home.device.as_str().into());
@@ -111,19 +111,47 @@ fn texts(identity: &Identity) -> impl Iterator<Item = (&'static str, &'static [&
     has.into_iter()
 }
 
-/// A device in a format; what stands before the first is [`head`].
-pub fn row(format: FileFormat, device: &ListedDevice, code: Option<&Secret<String>>) -> Zeroizing<String> {
-    match format {
-        FileFormat::Csv => csv_row(device, code),
-        FileFormat::Json => json_row(device, code),
-    }
+/// A format that devices are written in; a maker's manifest is only read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// CSV.
+    Csv,
+    /// The Things Stack's JSON, an object a line.
+    Json,
 }
 
-/// What stands before the first device.
-pub fn head(format: FileFormat) -> String {
-    match format {
-        FileFormat::Csv => csv_header(),
-        FileFormat::Json => String::new(),
+impl ExportFormat {
+    /// The format of an import format's id.
+    pub fn of_id(id: &str) -> Option<Self> {
+        match FileFormat::of_id(id)? {
+            FileFormat::Csv => Some(Self::Csv),
+            FileFormat::Json => Some(Self::Json),
+            FileFormat::Microchip => None,
+        }
+    }
+
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Json => "application/x-ndjson",
+        }
+    }
+
+    /// What stands before the first device.
+    pub fn head(self) -> String {
+        match self {
+            Self::Csv => csv_header(),
+            Self::Json => String::new(),
+        }
+    }
+
+    /// A device.
+    pub fn row(self, device: &ListedDevice, code: Option<&Secret<String>>) -> Zeroizing<String> {
+        match self {
+            Self::Csv => csv_row(device, code),
+            Self::Json => json_row(device, code),
+        }
     }
 }
 
@@ -260,9 +288,9 @@ mod tests {
     #[test]
     fn what_was_exported_is_read_back_as_it_was() {
         let code = Secret::new("BEEF1234".to_owned());
-        for format in [FileFormat::Csv, FileFormat::Json] {
-            let file = format!("{}{}", head(format), *row(format, &device(), Some(&code)));
-            let mut rows = Reading::new(format, Cursor::new(file.clone())).unwrap();
+        for (format, read_as) in [(ExportFormat::Csv, FileFormat::Csv), (ExportFormat::Json, FileFormat::Json)] {
+            let file = format!("{}{}", format.head(), *format.row(&device(), Some(&code)));
+            let mut rows = Reading::new(read_as, Cursor::new(file.clone())).unwrap();
             let read = rows.next().unwrap().unwrap();
             let record = read.outcome.unwrap_or_else(|faults| panic!("{file}: {faults:?}"));
             let (device, identity) = (device(), device().identity);

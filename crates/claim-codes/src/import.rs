@@ -1,12 +1,15 @@
 //! The files that makers import devices from, row by row. Every fault of a row is found and named, with the row, the
 //! column, what stands there (never a secret) and what should.
 //!
-//! A row is judged by itself; what is in the registry, and whether a row repeats another, is for whoever imports.
+//! A row is judged by itself; what is in the registry, and whether a row repeats another, is for whoever imports. Only a
+//! manifest's reader finds a DevEUI that is there twice.
 
 pub mod claims;
 mod csv;
 mod fields;
 mod json;
+pub mod manifest;
+mod objects;
 pub mod report;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,8 @@ pub enum FileFormat {
     Csv,
     /// The Things Stack's JSON: end devices in an array or one after the other.
     Json,
+    /// A maker's manifest of secure elements, signed: [`manifest`].
+    Microchip,
 }
 
 impl FileFormat {
@@ -40,6 +45,7 @@ impl FileFormat {
         match id {
             "the-things-stack-csv" => Some(Self::Csv),
             "the-things-stack" => Some(Self::Json),
+            "microchip" => Some(Self::Microchip),
             _ => None,
         }
     }
@@ -49,6 +55,7 @@ impl FileFormat {
         match self {
             Self::Csv => "the-things-stack-csv",
             Self::Json => "the-things-stack",
+            Self::Microchip => "microchip",
         }
     }
 
@@ -56,6 +63,7 @@ impl FileFormat {
     pub fn guess(head: &[u8]) -> Self {
         let head = head.strip_prefix(BOM).unwrap_or(head);
         match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            _ if manifest::begins(head) => Self::Microchip,
             Some(b'[' | b'{') => Self::Json,
             _ => Self::Csv,
         }
@@ -105,6 +113,11 @@ pub struct Record {
     pub claiming_allowed: Option<bool>,
     /// Whether the root keys are known to others.
     pub root_keys_exposed: bool,
+    /// The device's public key: a DER SubjectPublicKeyInfo (RFC 5280 §4.1.2.7), of a P-256 key 91 bytes. Only from a
+    /// manifest, whose certificates prove it.
+    pub public_key: Option<Vec<u8>>,
+    /// Who put the key into the device, at most 255 characters.
+    pub provisioner: Option<String>,
 }
 
 /// A fault of a row, or something its maker should know.
@@ -145,6 +158,10 @@ pub enum FileFault {
     RepeatedColumn(String),
     /// Not JSON objects; at which byte.
     NoObject(u64),
+    /// A manifest that is not in an array: nobody could tell whether it is whole.
+    NoArray,
+    /// A manifest is to be read, and nobody is trusted to sign one.
+    NoTrust,
     /// A row is longer than [`ROW_BYTES`]; which.
     RowTooLong(u64),
     /// The file could not be read.
@@ -160,6 +177,10 @@ impl fmt::Display for FileFault {
             ),
             Self::RepeatedColumn(name) => write!(f, "the column `{name}` is there twice"),
             Self::NoObject(at) => write!(f, "byte {at}: an object `{{…}}` is expected, alone or in one array"),
+            Self::NoArray => f.write_str("a manifest is one array `[…]`"),
+            Self::NoTrust => f.write_str(
+                "a manifest is read only where `manifest.log_signers` and `manifest.roots` say whom to believe",
+            ),
             Self::RowTooLong(row) => write!(f, "row {row} is longer than {ROW_BYTES} bytes"),
             Self::Io(error) => write!(f, "the file could not be read: {error}"),
         }
@@ -178,11 +199,12 @@ pub struct Reading<R: BufRead> {
 
 enum Rows<R: BufRead> {
     Csv(Box<csv::Rows<R>>),
-    Json(json::Objects<R>),
+    Json(json::Rows<R>),
+    Manifest(Box<manifest::Entries<R>>),
 }
 
 impl<R: BufRead> Reading<R> {
-    /// Begins to read.
+    /// Begins to read. A manifest needs more than its file: [`Reading::manifest`].
     pub fn new(format: FileFormat, reader: R) -> Result<Self, FileFault> {
         Ok(match format {
             FileFormat::Csv => {
@@ -190,9 +212,16 @@ impl<R: BufRead> Reading<R> {
                 Self { rows: Rows::Csv(Box::new(rows)), generating: false, warnings }
             }
             FileFormat::Json => {
-                Self { rows: Rows::Json(json::Objects::new(reader)?), generating: false, warnings: Vec::new() }
+                Self { rows: Rows::Json(json::Rows::new(reader)?), generating: false, warnings: Vec::new() }
             }
+            FileFormat::Microchip => return Err(FileFault::NoTrust),
         })
+    }
+
+    /// Begins to read a manifest, of which entries by those are believed whom `trust` names.
+    pub fn manifest(reader: R, trust: &manifest::Trust, options: manifest::Options) -> Result<Self, FileFault> {
+        let (entries, warnings) = manifest::Entries::new(reader, trust, options)?;
+        Ok(Self { rows: Rows::Manifest(Box::new(entries)), generating: false, warnings })
     }
 
     /// Codes will be made for rows without one, so that a window may stand alone.
@@ -207,7 +236,8 @@ impl<R: BufRead> Iterator for Reading<R> {
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.rows {
             Rows::Csv(rows) => rows.next(self.generating),
-            Rows::Json(objects) => objects.next(self.generating),
+            Rows::Json(rows) => rows.next(self.generating),
+            Rows::Manifest(entries) => entries.next(),
         }
     }
 }

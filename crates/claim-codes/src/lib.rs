@@ -1,9 +1,10 @@
 //! What devices that cannot speak are claimed with: claim codes and their windows, EUI-64s, QR payloads and images, the
-//! files that makers import devices from.
+//! files that makers import devices from and whom they are believed from.
 //!
 //! Pure: bytes in, values or faults out. No clock, no randomness, no file, no network, and no decision about a claim.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod code;
 pub mod eui;
 pub mod export;

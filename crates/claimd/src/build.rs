@@ -15,6 +15,7 @@ use claim::intake::IntakeParts;
 use claim::ports::{DeviceRegistry, Meter};
 use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
 use claim_cache::{MemoryAttempts, MemoryClaimCache, MemoryRates, Sweeper, SystemClock};
+use claim_codes::import::manifest::Trust;
 use listener::Listener;
 use registry::SqliteRegistry;
 use tokio::sync::Notify;
@@ -22,7 +23,7 @@ use transport_coap::{CoapParts, CoapTransport};
 use transport_http::{DeviceApi, DeviceApiParts, Site};
 use transport_mqtt::{MqttParts, MqttTransport};
 
-use crate::config::{Fault, Settings};
+use crate::config::{Fault, Manifest, Settings};
 use crate::keys;
 use crate::metrics::Metrics;
 
@@ -108,6 +109,8 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     let request_ids = Arc::new(AtomicU64::new(1));
     let imports_wait = Arc::<Notify>::default();
 
+    let trust = trust(&settings.manifest)?;
+
     let bound = bind(settings)?;
     let mqtt = MqttTransport::new(MqttParts {
         intake: intake.clone(),
@@ -141,6 +144,8 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         applications: registry.clone(),
         imports: registry.clone(),
         imports_wait: imports_wait.clone(),
+        trust,
+        check_symbol: settings.codes.check_symbol,
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),
@@ -182,6 +187,27 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         first_password,
         lock,
     })
+}
+
+/// Whose manifests are believed; `None` when nobody is named.
+fn trust(manifest: &Manifest) -> Result<Option<Trust>, Fault> {
+    if manifest.log_signers.is_empty() && manifest.roots.is_empty() {
+        return Ok(None);
+    }
+    let read = |key: &str, files: &[String]| -> Result<Vec<Vec<u8>>, Fault> {
+        let read = |file: &String| {
+            std::fs::read(file).map_err(|error| {
+                Fault::plain(format!("`{key}`: `{file}` cannot be read: {error}"))
+                    .next("name PEM files that this user can read")
+            })
+        };
+        files.iter().map(read).collect()
+    };
+    let (signers, roots) =
+        (read("manifest.log_signers", &manifest.log_signers)?, read("manifest.roots", &manifest.roots)?);
+    Trust::parse(&signers, &roots)
+        .map(Some)
+        .map_err(|fault| Fault::plain(fault.to_string()).next("name PEM files with certificates, in both lists"))
 }
 
 /// One server a folder: a second one would write the same journal.

@@ -15,7 +15,7 @@ use std::path::Path;
 use serde_json::Value;
 
 pub(crate) use fault::Fault;
-pub(crate) use settings::{LogFormat, Settings};
+pub(crate) use settings::{LogFormat, Manifest, Settings};
 use source::Setting;
 
 /// A checked configuration, and where each value came from.

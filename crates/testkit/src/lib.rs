@@ -1,6 +1,6 @@
 //! What tests share: fakes of the ports, fixtures, and one contract battery a port, run against every adapter.
 //!
-//! The library depends on `claim` alone, so that every crate can use it in its tests. Not for production code.
+//! Of our crates the library depends on `claim` alone, so that every crate can use it in its tests. Not for production code.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a battery that cannot go on has failed")]
 
@@ -12,6 +12,7 @@ pub mod fakes;
 pub mod fixtures;
 pub mod imports_battery;
 pub mod ledger_battery;
+pub mod manifest;
 pub mod outbox_battery;
 pub mod rates_battery;
 pub mod registry_battery;

@@ -42,8 +42,8 @@ fn good(record: Record, generate: Option<Style>) -> Option<GoodRow> {
             vendor_profile_id: record.vendor_profile_id,
             description: record.description,
             texts: record.texts.into_iter().map(|(name, text)| (name.to_owned(), text)).collect(),
-            public_key: None,
-            provisioner: None,
+            public_key: record.public_key,
+            provisioner: record.provisioner,
         },
         claiming_allowed: record.claiming_allowed,
         code: code.map(|code| NewCode {

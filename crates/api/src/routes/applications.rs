@@ -11,7 +11,7 @@ use claim::applications::{
 use claim::directory::{CredentialDraft, DirectoryError};
 use claim::{DeviceName, ListingId, Secret};
 use claim_codes::window::parse_instant;
-use claim_codes::{ClaimCode, Eui64, Style, Window};
+use claim_codes::{ClaimCode, Eui64, Window};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -172,7 +172,7 @@ impl CodeRequest {
     }
 
     /// `printed`: what everybody reads on the device.
-    fn checked(&self, printed: &[&str]) -> Result<MadeCode, Fault> {
+    fn checked(&self, api: &Api, printed: &[&str]) -> Result<MadeCode, Fault> {
         let bad = |what: &str| Fault::bad_request(format!("`claim_authentication_code`: {what}"));
         let instant = |name: &str, text: &Option<String>| match text {
             None => Ok(None),
@@ -186,7 +186,7 @@ impl CodeRequest {
                 (code, None, Vec::new())
             }
             (None, Some(style)) => {
-                let style = Style::parse(style).ok_or_else(|| bad("`generate` is `base32` or `hex8`"))?;
+                let style = api.style(style).ok_or_else(|| bad("`generate` is `base32` or `hex8`"))?;
                 let code = made_up(style).ok_or_else(Fault::unavailable)?;
                 let shown = code.expose().to_owned();
                 (code, Some(shown), style.warning().into_iter().collect())
@@ -279,7 +279,7 @@ pub(crate) async fn register(
     let printed =
         [Some(&request.id), request.name.as_ref(), request.serial_number.as_ref(), Some(&euis[0]), Some(&euis[1])];
     let printed: Vec<&str> = printed.into_iter().flatten().map(String::as_str).collect();
-    let made = request.code.as_ref().map(|code| code.checked(&printed)).transpose()?;
+    let made = request.code.as_ref().map(|code| code.checked(&api, &printed)).transpose()?;
     let (code, shown) = match made {
         None => (None, None),
         Some(MadeCode { change: CodeChange::Set(code), shown, warnings }) => (Some(code), Some((shown, warnings))),
@@ -378,7 +378,7 @@ pub(super) async fn set_code_of(
         euis[1].as_deref(),
     ];
     let printed: Vec<&str> = printed.into_iter().flatten().collect();
-    let made = request.checked(&printed)?;
+    let made = request.checked(api, &printed)?;
     let changed = api.applications().change_code(tenant, device.home, made.change, api.by(caller)).await?;
     let mut json = ListedJson::from(changed);
     if let Some(code) = &mut json.code {

@@ -96,7 +96,8 @@ pub(super) fn imports(table: Table) -> Table {
         .post(
             "/api/claimd/v1/applications/{application}/imports",
             op("Import devices from the file in the body; every row is checked before any is written")
-                .query("format", false, "the-things-stack-csv or the-things-stack; guessed when left out")
+                .query("format", false, "the-things-stack-csv, the-things-stack or microchip; guessed when left out")
+                .query("joinEui", false, "of a manifest's devices; 70B3D57ED0000000 when left out")
                 .query("dryRun", false, "true: only check")
                 .query("onError", false, "abort (nothing is written if any row is bad) or skip; abort when left out")
                 .query("generateCodes", false, "base32 or hex8: devices without a code get one")

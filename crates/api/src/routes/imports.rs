@@ -10,9 +10,9 @@ use claim::applications::By;
 use claim::directory::PageRequest;
 use claim::imports::{ImportCounts, ImportDraft, ImportId, ImportJob, ImportState, OnError, RowFault, RowResult};
 use claim::{ListingId, TenantId};
-use claim_codes::Style;
-use claim_codes::export;
-use claim_codes::import::FileFormat;
+use claim_codes::Eui64;
+use claim_codes::export::{self, ExportFormat};
+use claim_codes::import::{FileFormat, manifest};
 use claim_codes::window::show_instant;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
@@ -136,6 +136,7 @@ pub(crate) struct Options {
     #[serde(default)]
     on_error: OnErrorJson,
     generate_codes: Option<String>,
+    join_eui: Option<String>,
 }
 
 pub(crate) async fn begin(
@@ -150,19 +151,27 @@ pub(crate) async fn begin(
     let generate = options
         .generate_codes
         .as_deref()
-        .map(|style| Style::parse(style).ok_or_else(|| Fault::bad_request("`generateCodes` is `base32` or `hex8`")));
+        .map(|style| api.style(style).ok_or_else(|| Fault::bad_request("`generateCodes` is `base32` or `hex8`")));
     let generate = generate.transpose()?;
     let format = options.format.as_deref().map(|format| {
-        let known = "`format` is `the-things-stack-csv` or `the-things-stack`";
+        let known = "`format` is `the-things-stack-csv`, `the-things-stack` or `microchip`";
         FileFormat::of_id(format).ok_or_else(|| Fault::bad_request(known))
     });
     let format = format.transpose()?;
     if let Some(long) = request.extensions().get::<LongBody>() {
         long.expect();
     }
+    let join_eui = options.join_eui.as_deref().map_or(Ok(manifest::JOIN_EUI), |eui| {
+        Eui64::parse(eui).map_err(|fault| Fault::bad_request(format!("`joinEui`: {fault}")))
+    })?;
     let config = api.config();
     let arriving = Arriving::begin(api.clone(), request.into_body()).await?;
-    let how = How { format: format.unwrap_or_else(|| arriving.guess()), generate, most: config.import_rows };
+    let how = How {
+        format: format.unwrap_or_else(|| arriving.guess()),
+        generate,
+        most: config.import_rows,
+        manifest: manifest::Options { join_eui, ..manifest::Options::at(api.now()) },
+    };
     let draft = ImportDraft {
         application,
         format: how.format.id().to_owned(),
@@ -308,35 +317,31 @@ pub(crate) async fn export_devices(
     let tenant = caller.maker()?.tenant;
     let application = ListingId::parse(&application).map_err(|_| Fault::not_found())?;
     let format = match options.format.as_deref() {
-        None => FileFormat::Csv,
-        Some(format) => FileFormat::of_id(format)
+        None => ExportFormat::Csv,
+        Some(format) => ExportFormat::of_id(format)
             .ok_or_else(|| Fault::bad_request("`format` is `the-things-stack-csv` or `the-things-stack`"))?,
     };
     let with_codes = options.codes;
     api.imports().note_export(tenant, application.clone(), with_codes, by(&api, &caller)).await?;
-    let media = match format {
-        FileFormat::Csv => "text/csv; charset=utf-8",
-        FileFormat::Json => "application/x-ndjson",
-    };
-    Ok(stream(media, move |lines| export(api, tenant, application, format, with_codes, lines)))
+    Ok(stream(format.media_type(), move |lines| export(api, tenant, application, format, with_codes, lines)))
 }
 
 async fn export(
     api: Api,
     tenant: TenantId,
     application: ListingId,
-    format: FileFormat,
+    format: ExportFormat,
     with_codes: bool,
     lines: Lines,
 ) -> Result<(), Stopped> {
-    lines.send(&export::head(format)).await?;
+    lines.send(&format.head()).await?;
     let mut after = None;
     loop {
         let home = application.clone();
         let devices = api.imports().devices_at_home(tenant, home, after, with_codes, FETCHED).await?;
         let Some((last, _)) = devices.last() else { return Ok(()) };
         after = Some(last.home.device.clone());
-        let rows = devices.iter().map(|(device, code)| export::row(format, device, code.as_ref()).to_string());
+        let rows = devices.iter().map(|(device, code)| format.row(device, code.as_ref()).to_string());
         lines.send(&rows.collect::<String>()).await?;
     }
 }

@@ -103,6 +103,8 @@ pub(super) struct Builder {
     serial_number: Option<String>,
     claiming_allowed: Option<bool>,
     root_keys_exposed: bool,
+    public_key: Option<Vec<u8>>,
+    provisioner: Option<String>,
     code_column: String,
     errors: Vec<Fault>,
     warnings: Vec<Fault>,
@@ -149,6 +151,12 @@ impl Builder {
         Ok(())
     }
 
+    /// Keeps a key that has been proved to be the device's, and who put it there.
+    pub(super) fn attest(&mut self, public_key: Vec<u8>, provisioner: Option<String>) {
+        self.public_key = Some(public_key);
+        self.provisioner = provisioner;
+    }
+
     pub(super) fn warn(&mut self, column: &str, code: &'static str, reason: &str) {
         self.warnings.push(Fault { column: column.to_owned(), value: None, code, reason: reason.to_owned() });
     }
@@ -188,6 +196,8 @@ impl Builder {
                 serial_number: self.serial_number,
                 claiming_allowed: self.claiming_allowed,
                 root_keys_exposed: self.root_keys_exposed,
+                public_key: self.public_key,
+                provisioner: self.provisioner,
             })),
             _ => Err(self.errors),
         };

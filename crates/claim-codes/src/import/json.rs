@@ -1,11 +1,12 @@
 //! JSON: end devices as The Things Stack writes them, in one array or one after the other.
 
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 
 use serde_json::Value;
 
 use super::fields::{Builder, Field};
-use super::{BOM, FileFault, ROW_BYTES, Row};
+use super::objects::Objects;
+use super::{FileFault, Row};
 
 /// Where a field is, in The Things Stack's shape and ours.
 const PATHS: [(&str, Field); 25] = [
@@ -41,105 +42,17 @@ const NUMBERS: [(&str, Field); 2] = [
     ("lora_alliance_profile_ids.vendor_profile_id", Field::VendorProfileId),
 ];
 
-pub(super) struct Objects<R: BufRead> {
-    reader: R,
-    /// Bytes read so far.
-    at: u64,
-    number: u64,
-    in_array: bool,
-    over: bool,
+pub(super) struct Rows<R: BufRead> {
+    objects: Objects<R>,
 }
 
-impl<R: BufRead> Objects<R> {
-    pub(super) fn new(mut reader: R) -> Result<Self, FileFault> {
-        let mut at = 0;
-        if reader.fill_buf()?.starts_with(BOM) {
-            reader.consume(BOM.len());
-            at = BOM.len() as u64;
-        }
-        let mut objects = Self { reader, at, number: 0, in_array: false, over: false };
-        match objects.skip(&[])? {
-            None => return Err(FileFault::Empty),
-            Some(b'[') => {
-                objects.take()?;
-                objects.in_array = true;
-            }
-            Some(_) => {}
-        }
-        Ok(objects)
+impl<R: BufRead> Rows<R> {
+    pub(super) fn new(reader: R) -> Result<Self, FileFault> {
+        Ok(Self { objects: Objects::new(reader)? })
     }
 
     pub(super) fn next(&mut self, generating: bool) -> Option<Result<Row, FileFault>> {
-        Some(self.next_object()?.map(|(number, object)| read(number, &object, generating)))
-    }
-
-    /// The number and the bytes of the next object.
-    pub(super) fn next_object(&mut self) -> Option<Result<(u64, Vec<u8>), FileFault>> {
-        if self.over {
-            return None;
-        }
-        let cut = self.cut();
-        self.over = !matches!(cut, Ok(Some(_)));
-        Some(cut.transpose()?.map(|object| {
-            self.number += 1;
-            (self.number, object)
-        }))
-    }
-
-    /// The bytes of the next object; `None` after the last.
-    fn cut(&mut self) -> Result<Option<Vec<u8>>, FileFault> {
-        let separators: &[u8] = if self.number > 0 { b"," } else { b"" };
-        match self.skip(separators)? {
-            Some(b'{') => {}
-            None if !self.in_array => return Ok(None),
-            Some(b']') if self.in_array => {
-                self.take()?;
-                return match self.skip(&[])? {
-                    None => Ok(None),
-                    Some(_) => Err(FileFault::NoObject(self.at)),
-                };
-            }
-            _ => return Err(FileFault::NoObject(self.at)),
-        }
-        let start = self.at;
-        let (mut object, mut depth, mut in_text, mut escaped) = (Vec::new(), 0_usize, false, false);
-        loop {
-            let Some(byte) = self.take()? else { return Err(FileFault::NoObject(start)) };
-            object.push(byte);
-            if object.len() > ROW_BYTES {
-                return Err(FileFault::RowTooLong(self.number + 1));
-            }
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if in_text => escaped = true,
-                b'"' => in_text = !in_text,
-                b'{' if !in_text => depth += 1,
-                b'}' if !in_text => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 {
-                return Ok(Some(object));
-            }
-        }
-    }
-
-    /// The next byte that is neither white space nor one of `also`; it stays.
-    fn skip(&mut self, also: &[u8]) -> Result<Option<u8>, FileFault> {
-        loop {
-            match self.reader.fill_buf()?.first() {
-                Some(byte) if byte.is_ascii_whitespace() || also.contains(byte) => {
-                    self.take()?;
-                }
-                other => return Ok(other.copied()),
-            }
-        }
-    }
-
-    fn take(&mut self) -> Result<Option<u8>, FileFault> {
-        let mut byte = [0];
-        let read = self.reader.by_ref().take(1).read(&mut byte)?;
-        self.at += read as u64;
-        Ok((read == 1).then_some(byte[0]))
+        Some(self.objects.next()?.map(|(number, object)| read(number, &object, generating)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
 use super::csv::Table;
-use super::json::Objects;
+use super::objects::Objects;
 use super::{FileFault, FileFormat};
 
 /// Copies the rows that have a reason; how many they are.
@@ -17,7 +17,7 @@ pub fn bad_rows<R: BufRead, W: Write>(
 ) -> Result<u64, FileFault> {
     match format {
         FileFormat::Csv => csv_rows(Table::new(reader)?, reasons, writer),
-        FileFormat::Json => json_objects(Objects::new(reader)?, reasons, writer),
+        FileFormat::Json | FileFormat::Microchip => json_objects(Objects::new(reader)?, reasons, writer),
     }
 }
 
@@ -45,7 +45,7 @@ fn json_objects<R: BufRead, W: Write>(
     mut writer: W,
 ) -> Result<u64, FileFault> {
     let mut count = 0;
-    while let Some(object) = objects.next_object() {
+    while let Some(object) = objects.next() {
         let (number, object) = object?;
         let Some(reason) = reasons.get(&number) else { continue };
         count += 1;

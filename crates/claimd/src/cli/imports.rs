@@ -36,9 +36,12 @@ pub(crate) struct ImportArgs {
     /// Where the devices will be at home
     #[arg(long, value_name = "APPLICATION", required_unless_present = "resume", conflicts_with = "resume")]
     pub(crate) application: Option<String>,
-    /// the-things-stack-csv or the-things-stack; guessed from the file without it
+    /// the-things-stack-csv, the-things-stack or microchip; guessed from the file without it
     #[arg(long, conflicts_with = "resume")]
     pub(crate) format: Option<String>,
+    /// The JoinEUI of a manifest's devices; 70B3D57ED0000000 without it
+    #[arg(long, value_name = "EUI", conflicts_with = "resume")]
+    pub(crate) join_eui: Option<String>,
     /// Check every row and write nothing
     #[arg(long, conflicts_with_all = ["resume", "codes_out"])]
     pub(crate) dry_run: bool,

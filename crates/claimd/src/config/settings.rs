@@ -26,8 +26,28 @@ pub(crate) struct Settings {
     pub(crate) coap: transport_coap::Config,
     pub(crate) http: transport_http::Config,
     pub(crate) owner_api: api::Config,
+    pub(crate) codes: Codes,
+    pub(crate) manifest: Manifest,
     pub(crate) claim_cache: claim_cache::Config,
     pub(crate) registry: registry::Config,
+}
+
+/// Claim codes that are generated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Codes {
+    /// Whether the last of the 16 symbols is a check: 75 random bits instead of 80, and a mistyped code is known as such.
+    pub(crate) check_symbol: bool,
+}
+
+/// Whose manifests of secure elements are believed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Manifest {
+    /// PEM files of the certificates that sign manifests.
+    pub(crate) log_signers: Vec<String>,
+    /// PEM files of the roots that devices' certificates lead to.
+    pub(crate) roots: Vec<String>,
 }
 
 /// The process.

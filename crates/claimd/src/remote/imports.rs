@@ -84,6 +84,7 @@ fn send(client: &Client, args: &ImportArgs, stopped: &Arc<AtomicBool>) -> Done<V
     let mut query = vec![format!("dryRun={}", args.dry_run)];
     query.push(format!("onError={}", if args.on_error == OnError::Skip { "skip" } else { "abort" }));
     query.extend(args.format.as_ref().map(|format| format!("format={}", segment(format))));
+    query.extend(args.join_eui.as_ref().map(|eui| format!("joinEui={}", segment(eui))));
     query.extend(args.generate_codes.as_ref().map(|style| format!("generateCodes={}", segment(style))));
     let application = args.application.as_deref().unwrap_or_default();
     let path = format!("/api/claimd/v1/applications/{}/imports?{}", segment(application), query.join("&"));
