@@ -430,6 +430,21 @@ fn imports_end_at_their_bounds() {
 }
 
 #[test]
+fn codes_have_a_check_symbol_where_it_is_wanted() {
+    use claim_codes::Style;
+    use claim_codes::check::looks_mistyped;
+    let desk = desk_with(&[("CLAIMD_CODES__CHECK_SYMBOL", "true")]);
+    std::fs::write(desk.file("spring.csv"), spring(20)).expect("written");
+    let import = ["import", "spring.csv", "--application", "spring-26", "--generate-codes", "--codes-out", "codes.csv"];
+    assert!(desk.say("maker", &import, "").status.success());
+    for (code, _) in codes(&desk, "codes.csv").values() {
+        assert!(!looks_mistyped(code, Style::Base32Check), "{code}");
+        let slip = if code.starts_with('7') { code.replacen('7', "8", 1) } else { format!("7{}", &code[1..]) };
+        assert!(looks_mistyped(&slip, Style::Base32Check), "{slip}");
+    }
+}
+
+#[test]
 fn settings_of_many_devices_are_changed_each_with_its_result() {
     let desk = desk();
     let maker = maker(&desk);

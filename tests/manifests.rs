@@ -62,6 +62,9 @@ fn a_manifests_parts_are_imported_given_codes_and_claimed() {
         let device = desk.ok("maker", &["device", "get", "spring-26", row[0]]);
         assert!(device["externalId"].as_str().is_some_and(|id| id.len() == 18), "{device}");
         assert_eq!(device["rootKeysExposed"], json!(false));
+        // A P-256 SubjectPublicKeyInfo: 91 bytes.
+        assert_eq!(device["publicKey"].as_str().map(str::len), Some(124), "{device}");
+        assert!(device["texts"]["secure_element_model"].is_string(), "{device}");
         let claimed = desk.say("alice", &["device", "claim", "my-house", "--qr", "-"], row[6]);
         assert!(claimed.status.success(), "{}", said(&claimed));
     }

@@ -9,6 +9,7 @@ const PEERS: &[(&str, &str)] = &[
     ("mosquitto", "/usr/sbin/mosquitto"),
     ("libcoap3-bin", "/usr/bin/coap-server-notls"),
     ("nginx-light", "/usr/sbin/nginx"),
+    ("sqlite3", "/usr/bin/sqlite3"),
     ("util-linux", "/usr/bin/taskset"),
 ];
 

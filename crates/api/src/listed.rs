@@ -1,5 +1,9 @@
 //! The JSON of applications and listed devices.
 
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use claim::Eui64;
 use claim::applications::{Application, ListedDevice, Place};
 use claim_codes::window::show_instant;
@@ -100,6 +104,15 @@ pub(crate) struct ListedJson {
     vendor_profile_id: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    /// LoRaWAN texts and the like, kept as they came.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    texts: BTreeMap<String, String>,
+    /// The device's public key: base64 of its DER SubjectPublicKeyInfo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
+    /// Who provisioned it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provisioner: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +151,9 @@ impl From<ListedDevice> for ListedJson {
             vendor_id: identity.vendor_id,
             vendor_profile_id: identity.vendor_profile_id,
             description: identity.description,
+            texts: identity.texts,
+            public_key: identity.public_key.map(|key| STANDARD.encode(key)),
+            provisioner: identity.provisioner,
             owner: device.owner.map(|owner| owner.uuid()),
             claimed_at: device.claimed_at.map(show_instant),
             claiming_allowed: device.claiming_allowed,

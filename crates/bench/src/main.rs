@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod floor;
+mod imports;
 mod load;
 mod measure;
 mod memory;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let plan = Plan { names: arguments, quick, json };
     let mut report = Report::new(quick);
     let run = paths::all(&plan, &mut report).and_then(|()| memory::all(&plan, &mut report));
+    let run = run.and_then(|()| imports::all(&plan, &mut report));
     println!("{}", if plan.json { report.json() } else { report.markdown() });
     match run {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,8 +22,17 @@ pub(crate) fn spent_ns(before: u64, after: u64) -> Result<u64, String> {
 
 /// Resident memory, bytes.
 pub(crate) fn rss(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// The most of it that there ever was, bytes.
+pub(crate) fn peak_rss(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
