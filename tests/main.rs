@@ -6,6 +6,7 @@
 mod admin_tool;
 mod api_document;
 mod applications;
+mod audit_chain;
 mod bodies;
 mod clients;
 mod command_line;

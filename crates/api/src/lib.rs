@@ -29,6 +29,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Extensions;
 use claim::applications::Applications;
+use claim::audit::AuditLog;
 use claim::directory::{Account, Directory, DirectoryError};
 use claim::{Confirmation, Keyring, Origin, Secret, Timestamp, UserId};
 use listener::PeerAddress;
@@ -52,6 +53,8 @@ pub struct ApiParts {
     pub directory: Arc<dyn Directory>,
     /// Applications and the devices listed in them.
     pub applications: Arc<dyn Applications>,
+    /// The audit log.
+    pub audit: Arc<dyn AuditLog>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.
@@ -111,6 +114,10 @@ impl Api {
 
     fn applications(&self) -> &dyn Applications {
         &*self.inner.parts.applications
+    }
+
+    fn audit_log(&self) -> &dyn AuditLog {
+        &*self.inner.parts.audit
     }
 
     fn directory(&self) -> &dyn Directory {

@@ -3,6 +3,7 @@
 mod api_keys;
 mod applications;
 mod attributes;
+mod audit;
 mod customers;
 mod devices;
 mod edcs;
@@ -347,11 +348,29 @@ fn claiming(table: Table) -> Table {
         )
         .get(
             "/api/claimd/v1/audit",
-            Op::new("claimd", "Audit rows of the caller's tenant, oldest first")
-                .object()
-                .query("since", false, "only rows after this `seq`")
-                .query("limit", false, "1 to 1,000; 100 when left out"),
-            get(makers::audit),
+            Op::new(
+                "claimd",
+                "Audit rows of the caller's tenant, oldest first, with their hashes once they are sealed",
+            )
+            .object()
+            .query("since", false, "only rows after this `seq`")
+            .query(
+                "sinceTime",
+                false,
+                "only from the first row on that was written at or after this instant (RFC 3339)",
+            )
+            .query("device", false, "only rows of this device: its id (a UUID) or its name")
+            .query("limit", false, "1 to 1,000; 100 when left out")
+            .refuses(404, "no device has the name"),
+            get(audit::list),
+        )
+        .get(
+            "/api/claimd/v1/audit/verify",
+            Op::new("claimd", "Whether the chain of the caller's audit rows is whole, or its first broken row")
+                .answer::<audit::Verification>()
+                .query("since", false, "go on after this `seq`; from the first row when left out")
+                .query("limit", false, "rows to look at, 1 to 100,000; 100,000 when left out"),
+            get(audit::verify),
         )
         .post("/api/plugins/telemetry/DEVICE/{deviceId}/{scope}", write(), post(attributes::write))
         .post("/api/plugins/telemetry/DEVICE/{deviceId}/attributes/{scope}", write(), post(attributes::write))

@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 
 pub mod applications;
+pub mod audit;
 pub mod confirmation;
 pub mod device;
 pub mod directory;

@@ -135,6 +135,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         confirmation,
         directory,
         applications: registry.clone(),
+        audit: registry.clone(),
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),

@@ -1,5 +1,6 @@
 //! The command line: what may be asked for. What is done about it is in `commands` and `serve`.
 
+pub(crate) mod audit;
 pub(crate) mod remote;
 
 use std::path::PathBuf;
@@ -50,8 +51,8 @@ pub(crate) enum Command {
     Account(remote::With<remote::AccountCommand>),
     /// Gateways, and the devices they speak for
     Gateway(remote::With<remote::GatewayCommand>),
-    /// The audit log
-    Audit(remote::With<remote::AuditCommand>),
+    /// The audit log and its chain of hashes
+    Audit(remote::With<audit::AuditCommand>),
     /// Claims by a device's name
     Claim(remote::With<remote::ClaimCommand>),
     /// QR codes of devices, on the terminal or as files

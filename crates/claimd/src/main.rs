@@ -12,6 +12,7 @@ mod keys;
 mod metrics;
 mod out;
 mod remote;
+mod sealer;
 mod serve;
 mod vitals;
 

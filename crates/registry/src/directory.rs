@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use claim::device::ProfileId;
 use claim::directory::{
-    Account, AccountDraft, Answer, ApiKey, ApiKeyDraft, ApiKeyId, AuditRow, ClaimSettings, ClaimSettingsChange,
-    CredentialDraft, CredentialView, Customer, DeviceDraft, DeviceProfile, DeviceRecord, Directory, DirectoryError,
-    Page, PageRequest, RefreshSession, RefreshUse, Tenant,
+    Account, AccountDraft, Answer, ApiKey, ApiKeyDraft, ApiKeyId, ClaimSettings, ClaimSettingsChange, CredentialDraft,
+    CredentialView, Customer, DeviceDraft, DeviceProfile, DeviceRecord, Directory, DirectoryError, Page, PageRequest,
+    RefreshSession, RefreshUse, Tenant,
 };
 use claim::ports::AttemptKeys;
 use claim::{CustomerId, DeviceId, DeviceName, PortFuture, Secret, TenantId, Timestamp, Unavailable, UserId};
@@ -353,10 +353,6 @@ impl Directory for SqliteRegistry {
 
     fn unrelate(&self, tenant: TenantId, gateway: DeviceId, device: DeviceId) -> Answer<'_, ()> {
         self.change(move |connection, after| settings::unrelate(connection, after, tenant, gateway, device))
-    }
-
-    fn audit(&self, tenant: TenantId, since: i64, limit: u32) -> Answer<'_, Vec<AuditRow>> {
-        PortFuture::later(self.look(move |connection| log::rows(connection, tenant, since, limit)))
     }
 
     fn charged_tries(&self, since: Timestamp) -> Answer<'_, Vec<(AttemptKeys, Timestamp)>> {

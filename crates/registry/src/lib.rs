@@ -6,6 +6,7 @@
 //! No protocol, no HTTP, no claim rule is here; the conditions of an ownership change are part of its one UPDATE.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod children;
 mod claims;
 mod config;

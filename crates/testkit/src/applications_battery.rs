@@ -7,6 +7,7 @@ use claim::applications::{
     ApplicationChange, ApplicationDraft, Applications, By, CodeChange, DeviceChange, Identity, ListedDevice, NewCode,
     NewDevice, Place,
 };
+use claim::audit::{AuditFilter, AuditLog};
 use claim::directory::{Directory, DirectoryError, PageRequest};
 use claim::ports::{
     AssignOwner, Assignment, ClaimSubject, ClaimTarget, DeviceRegistry, Freshness, Outbox, ReleaseOwner,
@@ -16,9 +17,9 @@ use claim::{ClaimSecret, CustomerId, DeviceName, Eui64, Keyring, ListingId, Secr
 use crate::fixtures::{at, origin};
 
 /// An install that an adapter's tests make.
-pub trait Install: Applications + Directory + DeviceRegistry + Outbox {}
+pub trait Install: Applications + AuditLog + Directory + DeviceRegistry + Outbox {}
 
-impl<T: Applications + Directory + DeviceRegistry + Outbox> Install for T {}
+impl<T: Applications + AuditLog + Directory + DeviceRegistry + Outbox> Install for T {}
 
 /// Runs every rule; `install` makes an empty one for each. The keyring is the adapter's.
 pub async fn all<I: Install>(keyring: &Keyring, install: impl Fn() -> Arc<I>) {
@@ -446,7 +447,7 @@ pub async fn deeds_are_audited_and_told(install: &dyn Install) {
         "device.claim_force_released",
         "device.deleted",
     ];
-    let rows = install.audit(tenant, 0, 100).await.expect("rows");
+    let rows = install.rows(tenant, AuditFilter::default(), 100).await.expect("rows");
     let reasons: Vec<&str> =
         rows.iter().filter(|row| row.reason.contains(' ')).map(|row| row.reason.as_str()).collect();
     assert_eq!(reasons, ["stolen lorry", "stolen lorry", "court order 7"]);

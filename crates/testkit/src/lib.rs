@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a battery that cannot go on has failed")]
 
 pub mod applications_battery;
+pub mod audit_battery;
 pub mod cache_battery;
 pub mod corpus;
 pub mod directory_battery;
