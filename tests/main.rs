@@ -16,6 +16,7 @@ mod gateways;
 mod guides;
 mod harness;
 mod hostile;
+mod key_rotation;
 mod limits;
 mod mqtt_rules;
 mod owners;

@@ -8,6 +8,7 @@ mod customers;
 mod devices;
 mod edcs;
 mod faces;
+mod keys;
 mod makers;
 mod owner;
 mod profiles;
@@ -371,6 +372,24 @@ fn claiming(table: Table) -> Table {
                 .query("since", false, "go on after this `seq`; from the first row when left out")
                 .query("limit", false, "rows to look at, 1 to 100,000; 100,000 when left out"),
             get(audit::verify),
+        )
+        .get(
+            "/api/claimd/v1/keys",
+            Op::new("Keys", "The keys that sign sessions, and how far a rotation of the master key is (operators)")
+                .answer::<keys::KeysJson>(),
+            get(keys::list),
+        )
+        .post(
+            "/api/claimd/v1/keys/jwt/rotate",
+            Op::new("Keys", "Sign sessions with a new key; the old one is valid for one bearer's life (operators)")
+                .list::<keys::SigningKeyJson>(),
+            post(keys::rotate_jwt),
+        )
+        .post(
+            "/api/claimd/v1/keys/master/rotate",
+            Op::new("Keys", "Put a new master key in place and begin to seal everything anew under it (operators)")
+                .answer::<keys::MasterJson>(),
+            post(keys::rotate_master),
         )
         .post("/api/plugins/telemetry/DEVICE/{deviceId}/{scope}", write(), post(attributes::write))
         .post("/api/plugins/telemetry/DEVICE/{deviceId}/attributes/{scope}", write(), post(attributes::write))

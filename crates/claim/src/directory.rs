@@ -1,8 +1,6 @@
 //! Makers' and operators' work on the registry: tenants, customers, accounts, devices, credentials, profiles, relations,
 //! claim settings, sessions. Plain records and one port, [`Directory`]; none of it is on the path of a claim.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use crate::device::{DeviceId, DeviceName, PayloadFormat, ProfileId, TenantId, id};
@@ -405,8 +403,6 @@ pub trait Directory: Send + Sync {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Answer<'_, RefreshUse>;
-    /// The key that signs sessions (32 bytes, sealed at rest) and its id; made on first use.
-    fn signing_key(&self, now: Timestamp) -> Answer<'_, (String, Arc<Secret<Vec<u8>>>)>;
 
     /// Makes an API key, at most 100 an account.
     fn create_api_key(&self, draft: ApiKeyDraft, now: Timestamp) -> Answer<'_, ApiKey>;

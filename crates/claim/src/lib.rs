@@ -22,6 +22,7 @@ pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod intake;
+pub mod keys;
 pub mod limits;
 mod listing;
 pub mod message;
@@ -42,5 +43,5 @@ pub use message::BodyFormat;
 pub use origin::{Origin, Transport};
 pub use owner::{Actor, CustomerId, UserId};
 pub use ports::{PendingClaim, PortFuture, Unavailable};
-pub use secret::{ClaimSecret, Keyring, Secret, SecretDigest};
+pub use secret::{ClaimSecret, Keyring, MasterKey, Secret, SecretDigest};
 pub use time::Timestamp;

@@ -1,6 +1,7 @@
 //! The command line: what may be asked for. What is done about it is in `commands` and `serve`.
 
 pub(crate) mod audit;
+pub(crate) mod keys;
 pub(crate) mod remote;
 
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Gateway(remote::With<remote::GatewayCommand>),
     /// The audit log and its chain of hashes
     Audit(remote::With<audit::AuditCommand>),
+    /// The install's keys, for operators
+    Keys(remote::With<keys::KeysCommand>),
     /// Claims by a device's name
     Claim(remote::With<remote::ClaimCommand>),
     /// QR codes of devices, on the terminal or as files

@@ -12,6 +12,7 @@ mod keys;
 mod metrics;
 mod out;
 mod remote;
+mod rotation;
 mod sealer;
 mod serve;
 mod vitals;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Gateway(command) => remote::gateway(&command),
         Command::Audit(command) => remote::audit(&command),
         Command::Claim(command) => remote::claim(&command),
+        Command::Keys(command) => remote::keys(&command),
         Command::Qr(args) => remote::qr(&args),
         Command::Completions { shell } => commands::papers::completions(shell),
         Command::Man { out } => commands::papers::man(&out),

@@ -7,6 +7,7 @@ mod bulk;
 mod claims;
 mod client;
 mod counting;
+mod keys;
 mod makers;
 mod people;
 mod profile;
@@ -23,6 +24,7 @@ use crate::out::{self, Exit};
 
 pub(crate) use audit::audit;
 pub(crate) use claims::claim;
+pub(crate) use keys::keys;
 pub(crate) use makers::{application, device};
 pub(crate) use people::{account, customer, gateway};
 pub(crate) use qr::qr;

@@ -12,7 +12,6 @@ mod settings;
 mod tenants;
 
 use std::future::Future;
-use std::sync::Arc;
 
 use claim::device::ProfileId;
 use claim::directory::{
@@ -21,7 +20,7 @@ use claim::directory::{
     RefreshSession, RefreshUse, Tenant,
 };
 use claim::ports::AttemptKeys;
-use claim::{CustomerId, DeviceId, DeviceName, PortFuture, Secret, TenantId, Timestamp, Unavailable, UserId};
+use claim::{CustomerId, DeviceId, DeviceName, PortFuture, TenantId, Timestamp, Unavailable, UserId};
 use rusqlite::{Connection, Error, ErrorCode, Row};
 
 use crate::sqlite::SqliteRegistry;
@@ -221,11 +220,6 @@ impl Directory for SqliteRegistry {
         now: Timestamp,
     ) -> Answer<'_, RefreshUse> {
         self.change(move |connection, _| sessions::rotate(connection, digest, successor, expires_at, now))
-    }
-
-    fn signing_key(&self, now: Timestamp) -> Answer<'_, (String, Arc<Secret<Vec<u8>>>)> {
-        let sealer = Arc::clone(&self.sealer);
-        self.change(move |connection, _| sessions::signing_key(connection, &sealer, now))
     }
 
     fn create_api_key(&self, draft: ApiKeyDraft, now: Timestamp) -> Answer<'_, ApiKey> {

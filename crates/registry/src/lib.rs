@@ -11,6 +11,7 @@ mod children;
 mod claims;
 mod config;
 mod directory;
+mod keys;
 mod listings;
 mod lookup;
 mod notes;
@@ -23,4 +24,5 @@ mod sqlite;
 mod writer;
 
 pub use config::Config;
+pub use keys::{HandOver, ResealCursor, Resealed};
 pub use sqlite::{OpenError, SqliteRegistry, Stats};

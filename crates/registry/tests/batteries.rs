@@ -8,10 +8,12 @@ use claim::audit::{AuditLog, Break, ChainCheck};
 use claim::directory::{CredentialDraft, DeviceDraft, Directory};
 use claim::event::{AuditAction, AuditActor, AuditNote, Evidence};
 use claim::ports::{DeviceRegistry, Outbox, PortFuture};
-use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId, Timestamp, UserId};
-use registry::{Config, SqliteRegistry};
+use claim::{CustomerId, DeviceId, DeviceName, Keyring, MasterKey, Secret, TenantId, Timestamp, UserId};
+use registry::{Config, OpenError, SqliteRegistry};
 use testkit::registry_battery::{self, Stage};
-use testkit::{FakeRegistry, applications_battery, at, audit_battery, directory_battery, keyring, outbox_battery};
+use testkit::{
+    FakeRegistry, applications_battery, at, audit_battery, directory_battery, keyring, keys_battery, outbox_battery,
+};
 
 struct Sqlite {
     folder: tempfile::TempDir,
@@ -26,8 +28,18 @@ impl Sqlite {
     }
 }
 
+fn master(byte: u8) -> MasterKey {
+    MasterKey::from_bytes(&[byte; 32])
+}
+
 fn open(folder: &tempfile::TempDir) -> Arc<SqliteRegistry> {
-    SqliteRegistry::open(&Config::default(), folder.path(), keyring(), Duration::from_secs(30)).expect("a registry")
+    open_under(folder, 1, None).expect("a registry")
+}
+
+fn open_under(folder: &tempfile::TempDir, newest: u8, before: Option<u8>) -> Result<Arc<SqliteRegistry>, OpenError> {
+    let before = before.map(master);
+    let patience = Duration::from_secs(30);
+    SqliteRegistry::open(&Config::default(), folder.path(), &master(newest), before.as_ref(), patience)
 }
 
 impl Stage for Sqlite {
@@ -36,7 +48,7 @@ impl Stage for Sqlite {
     }
 
     fn keyring(&self) -> Arc<Keyring> {
-        keyring()
+        self.registry.keyring()
     }
 
     fn tenant(&self) -> PortFuture<'_, TenantId> {
@@ -128,7 +140,13 @@ async fn sqlite_keeps_the_contract_of_the_directory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_keeps_the_contract_of_applications() {
     let installs = Installs::default();
-    applications_battery::all(&keyring(), || installs.next()).await;
+    applications_battery::all(|registry: &SqliteRegistry| registry.keyring(), || installs.next()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_signing_keys() {
+    let installs = Installs::default();
+    keys_battery::all(|| installs.next()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,8 +192,7 @@ async fn a_newer_schema_stops_an_older_binary() {
     assert!(version > 0);
     connection.pragma_update(None, "user_version", version + 1).expect("written");
     drop(connection);
-    let refused = SqliteRegistry::open(&Config::default(), stage.folder.path(), keyring(), Duration::from_secs(1));
-    let error = refused.map(drop).expect_err("a newer schema");
+    let error = open_under(&stage.folder, 1, None).map(drop).expect_err("a newer schema");
     assert!(error.to_string().contains("schema") && error.next.contains("newer"), "{error}");
 }
 

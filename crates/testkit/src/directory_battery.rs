@@ -29,7 +29,6 @@ pub async fn all<D: AuditLog + Directory>(install: impl Fn() -> Arc<D>) {
     a_refresh_token_works_once_and_its_copy_ends_the_family(&*install()).await;
     an_activation_works_once_and_in_time(&*install()).await;
     only_gateways_get_relations(&*install()).await;
-    the_signing_key_stays(&*install()).await;
     an_api_key_acts_as_its_account_until_it_ends(&*install()).await;
 }
 
@@ -346,14 +345,6 @@ pub async fn only_gateways_get_relations(directory: &dyn Directory) {
     directory.relate(tenant, gateway, child, at(1)).await.expect("the same again");
     directory.unrelate(tenant, gateway, child).await.expect("ended");
     assert_eq!(directory.unrelate(tenant, gateway, child).await, Err(DirectoryError::NotFound("relation")));
-}
-
-/// Made on first use.
-pub async fn the_signing_key_stays(directory: &dyn Directory) {
-    let (first_id, first) = directory.signing_key(at(0)).await.expect("a key");
-    let (second_id, second) = directory.signing_key(at(1)).await.expect("a key");
-    assert_eq!(first.expose().len(), 32);
-    assert_eq!((first_id, first.expose()), (second_id, second.expose()));
 }
 
 /// By its time, by being removed, or with the account.
