@@ -163,10 +163,20 @@ pub(crate) fn keyring(
     let mut root = Secret::new(*master.expose());
     if !connection.query_row("SELECT EXISTS (SELECT 1 FROM account)", [], |row| row.get::<_, bool>(0))? {
         getrandom::fill(root.expose_mut()).map_err(|_| RootFault::NoKey)?;
+    } else if !opens_what_it_sealed(connection, sealer)? {
+        return Err(RootFault::OtherMaster);
     }
     let sealed = sealer.seal(&ROOT_BOUND, root.expose()).ok_or(RootFault::NoKey)?;
     connection.execute("INSERT INTO install_secret (name, sealed) VALUES (?1, ?2)", params![ROOT, sealed])?;
     Ok((Keyring::from_root(root.expose()), true))
+}
+
+/// Whether an older install's key is the one it was run with.
+fn opens_what_it_sealed(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<bool> {
+    let sealed: Option<(String, Vec<u8>)> = connection
+        .query_row("SELECT kid, sealed FROM signing_key LIMIT 1", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(sealed.is_none_or(|(kid, sealed)| sealer.open(&[b"signing_key", kid.as_bytes()], &sealed).is_some()))
 }
 
 /// Hands the root to another master key, with the audit row of the rotation; again it is no change.
@@ -359,6 +369,12 @@ mod tests {
             crate::schema::migrate(&mut connection).unwrap();
             connection.execute_batch(account).unwrap();
             let sealer = Sealer::new(&master, None);
+            if older {
+                signing_keys(&connection, &sealer, Timestamp::from_millis(0)).unwrap();
+                let other = MasterKey::from_bytes(&[2; 32]);
+                let wrong = keyring(&connection, &Sealer::new(&other, None), &other);
+                assert!(matches!(wrong, Err(RootFault::OtherMaster)), "a wrong key makes no root");
+            }
             let (first, _) = keyring(&connection, &sealer, &master).unwrap();
             assert_eq!(token(&first) == of_master, older);
             let (again, newest) = keyring(&connection, &sealer, &master).unwrap();

@@ -277,6 +277,9 @@ async fn whatever_is_done_to_a_chained_row_is_found_at_that_row() {
     let mut deed = |name: &str, sql: &str, what| deeds.push((name.to_owned(), sql.to_owned(), what));
     deed("request_id", "UPDATE audit SET request_id = 9 WHERE seq = 3", Break::Changed);
     deed("hash", "UPDATE audit_chain SET hash = zeroblob(32) WHERE seq = 3", Break::Changed);
+    deed("actor cut", "UPDATE audit SET actor = x'00' WHERE seq = 3", Break::Changed);
+    deed("device cut", "UPDATE audit SET device = x'00' WHERE seq = 3", Break::Changed);
+    deed("hash cut", "UPDATE audit_chain SET hash = x'00' WHERE seq = 3", Break::Changed);
     deed("row removed", "DELETE FROM audit WHERE seq = 3", Break::Gone);
     deed("hash removed", "DELETE FROM audit_chain WHERE seq = 3", Break::Unsealed);
     deed("last row removed", "DELETE FROM audit WHERE seq = 5", Break::Gone);

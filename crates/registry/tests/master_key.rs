@@ -1,6 +1,8 @@
 //! A master key takes another's place: what is sealed opens before, during and after, over a restart at every moment, and in
 //! the end under the new key alone.
 
+#![allow(clippy::unwrap_used, reason = "a test may end by it")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use claim::Timestamp;
-use claim::audit::{Broken, ChainCheck, ChainHash};
+use claim::audit::{Break, Broken, ChainCheck, ChainHash};
 use claim_codes::window::parse_instant;
 use serde_json::{Value, json};
 
@@ -229,8 +229,9 @@ fn verify_file(remote: &RemoteArgs, args: &VerifyArgs, path: &Path, mut verifier
 fn verify_server(remote: &RemoteArgs, args: &VerifyArgs, mut verifier: Verifier) -> Done<Exit> {
     let client = Client::of(remote)?;
     each_row(&client, &args.rows, "verifying", |row| Ok(verifier.take(&row)))?;
-    // What was there and is not any more only the server can say; all else was found here.
-    if verifier.broken.is_none() && args.rows.device.is_none() {
+    // What was there and is not any more only the server can name; all else was found here.
+    let whole_or_gap = verifier.broken.is_none_or(|broken| broken.what == Break::Gap);
+    if whole_or_gap && args.rows.device.is_none() {
         let mut since = args.rows.since.as_deref().and_then(|since| since.parse::<i64>().ok()).unwrap_or(0);
         loop {
             let mut said = client.get(&format!("/api/claimd/v1/audit/verify?since={since}"))?;
