@@ -6,6 +6,7 @@
 mod admin_tool;
 mod api_document;
 mod applications;
+mod audit_chain;
 mod bodies;
 mod clients;
 mod command_line;
@@ -16,6 +17,7 @@ mod guides;
 mod harness;
 mod hostile;
 mod imports;
+mod key_rotation;
 mod limits;
 mod manifests;
 mod mqtt_rules;

@@ -1,10 +1,12 @@
 //! Bearers: short-lived JWTs under one algorithm and the install's own key.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claim::directory::Account;
+use claim::keys::SigningKey;
 use claim::owner::Authority;
 use claim::{Secret, TenantId, Timestamp, UserId};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -57,23 +59,64 @@ pub(crate) struct Verified {
 }
 
 pub(crate) struct Bearers {
-    kid: String,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
+    keys: RwLock<Arc<Keys>>,
     validation: Validation,
     lifetime: Duration,
 }
 
+/// The key that signs, and all whose bearers are taken.
+#[derive(Default)]
+struct Keys {
+    signing: Option<(String, EncodingKey)>,
+    taken: Vec<TakenKey>,
+}
+
+struct TakenKey {
+    kid: String,
+    decoding: DecodingKey,
+    valid_until: Option<Timestamp>,
+}
+
+impl From<&[SigningKey]> for Keys {
+    fn from(keys: &[SigningKey]) -> Self {
+        let signing = keys.iter().find(|key| key.valid_until.is_none());
+        Self {
+            signing: signing.map(|key| (key.kid.clone(), EncodingKey::from_secret(key.key.expose()))),
+            taken: keys
+                .iter()
+                .map(|key| TakenKey {
+                    kid: key.kid.clone(),
+                    decoding: DecodingKey::from_secret(key.key.expose()),
+                    valid_until: key.valid_until,
+                })
+                .collect(),
+        }
+    }
+}
+
 impl Bearers {
-    pub(crate) fn new(kid: String, key: &Secret<Vec<u8>>, lifetime: Duration) -> Self {
+    pub(crate) fn new(keys: &[SigningKey], lifetime: Duration) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
         // The clock is ours: `now` is compared below, so that what is tested is what runs.
         validation.validate_exp = false;
         validation.validate_aud = false;
-        let (encoding, decoding) = (EncodingKey::from_secret(key.expose()), DecodingKey::from_secret(key.expose()));
-        Self { kid, encoding, decoding, validation, lifetime }
+        Self { keys: RwLock::new(Arc::new(keys.into())), validation, lifetime }
+    }
+
+    /// From now on these keys count, and no other. Keys that do not know the one that signs now were read before it was made,
+    /// by a rotation that a later one has overtaken: they are left aside.
+    pub(crate) fn replace(&self, keys: &[SigningKey]) {
+        let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let known = |kid: &String| keys.iter().any(|key| key.kid == *kid);
+        if held.signing.as_ref().is_none_or(|(kid, _)| known(kid)) {
+            *held = Arc::new(keys.into());
+        }
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn issue(&self, account: &Account, now: Timestamp) -> Option<String> {
@@ -92,16 +135,20 @@ impl Bearers {
             exp: now.plus(self.lifetime).as_millis() / 1000,
             epoch: account.session_epoch,
         };
-        let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::HS256) };
-        jsonwebtoken::encode(&header, &claims, &self.encoding).ok()
+        let keys = self.keys();
+        let (kid, key) = keys.signing.as_ref()?;
+        let header = Header { kid: Some(kid.clone()), ..Header::new(Algorithm::HS256) };
+        jsonwebtoken::encode(&header, &claims, key).ok()
     }
 
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, BearerFault> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| BearerFault::Bad)?;
-        if header.kid.as_ref() != Some(&self.kid) {
-            return Err(BearerFault::Bad);
+        let keys = self.keys();
+        let key = keys.taken.iter().find(|key| header.kid.as_ref() == Some(&key.kid)).ok_or(BearerFault::Bad)?;
+        if key.valid_until.is_some_and(|until| until <= now) {
+            return Err(BearerFault::Expired);
         }
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &self.validation)
             .map_err(|_| BearerFault::Bad)?
             .claims;
         if now.as_millis() / 1000 >= claims.exp {
@@ -135,8 +182,34 @@ mod tests {
         }
     }
 
+    fn signing_key(kid: &str, key: u8, valid_until: Option<Timestamp>) -> SigningKey {
+        SigningKey { kid: kid.to_owned(), key: Arc::new(Secret::new(vec![key; 32])), created_at: NOW, valid_until }
+    }
+
     fn bearers(key: u8) -> Bearers {
-        Bearers::new("k1".to_owned(), &Secret::new(vec![key; 32]), QUARTER)
+        Bearers::new(&[signing_key("k1", key, None)], QUARTER)
+    }
+
+    #[test]
+    fn what_an_older_key_signed_is_good_until_the_key_ends_and_new_bearers_name_the_new_key() {
+        let (bearers, account) = (bearers(1), account());
+        let old = bearers.issue(&account, NOW).expect("a token");
+        let late = bearers.issue(&account, NOW.plus(QUARTER)).expect("a token");
+        let until = NOW.plus(QUARTER);
+        bearers.replace(&[signing_key("k2", 2, None), signing_key("k1", 1, Some(until))]);
+        let new = bearers.issue(&account, NOW).expect("a token");
+        let kid = |token: &str| jsonwebtoken::decode_header(token).expect("a header").kid;
+        assert_eq!((kid(&old).as_deref(), kid(&new).as_deref()), (Some("k1"), Some("k2")));
+        let last = until.minus(Duration::from_secs(1));
+        for token in [&old, &late, &new] {
+            assert!(bearers.verify(token, last).is_ok());
+        }
+        assert_eq!(bearers.verify(&late, until), Err(BearerFault::Expired), "its key ends before it does");
+        bearers.replace(&[signing_key("k1", 1, None)]);
+        assert!(bearers.verify(&new, NOW).is_ok(), "what was read earlier and came later");
+        bearers.replace(&[signing_key("k2", 2, None)]);
+        assert_eq!(bearers.verify(&old, NOW), Err(BearerFault::Bad));
+        assert!(bearers.verify(&new, NOW).is_ok());
     }
 
     #[test]
@@ -155,8 +228,7 @@ mod tests {
         let parts: Vec<&str> = good.split('.').collect();
         let header = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let foreign = super::tests::bearers(2).issue(&account, NOW).expect("a token");
-        let other_kid =
-            Bearers::new("k2".to_owned(), &Secret::new(vec![1; 32]), QUARTER).issue(&account, NOW).expect("a token");
+        let other_kid = Bearers::new(&[signing_key("k2", 1, None)], QUARTER).issue(&account, NOW).expect("a token");
         let hs512 = jsonwebtoken::encode(
             &Header { kid: Some("k1".to_owned()), ..Header::new(Algorithm::HS512) },
             &serde_json::json!({"sub": "a", "iss": "claimd", "exp": i64::MAX}),

@@ -30,9 +30,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Extensions;
 use claim::applications::Applications;
+use claim::audit::AuditLog;
 use claim::directory::{Account, Directory, DirectoryError};
 use claim::imports::Imports;
-use claim::{Confirmation, Keyring, Origin, Secret, Timestamp, UserId};
+use claim::keys::{MasterKeys, SigningKeys};
+use claim::{Confirmation, Keyring, Origin, Timestamp, UserId};
 use claim_codes::Style;
 use claim_codes::import::manifest::Trust;
 use listener::PeerAddress;
@@ -66,14 +68,18 @@ pub struct ApiParts {
     pub trust: Option<Trust>,
     /// Whether generated codes end with a check symbol (`codes.check_symbol`).
     pub check_symbol: bool,
+    /// The audit log.
+    pub audit: Arc<dyn AuditLog>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// The process's counter of requests.
     pub request_ids: Arc<AtomicU64>,
-    /// The key bearers are signed with and its id, see [`Directory::signing_key`].
-    pub signing_key: (String, Arc<Secret<Vec<u8>>>),
+    /// The keys bearers are signed with.
+    pub signing_keys: Arc<dyn SigningKeys>,
+    /// The master key.
+    pub master_keys: Arc<dyn MasterKeys>,
     /// Password hashing.
     pub passwords: Passwords,
     /// The `[owner_api]` section.
@@ -97,17 +103,17 @@ struct Inner {
     keys: Cache<[u8; 32], (UserId, Option<Timestamp>)>,
 }
 
-/// The routes under `/api/` (but for the devices' own `/api/v1/`), as a service for the HTTP listener.
-pub fn router(parts: ApiParts) -> Router {
-    let (kid, key) = &parts.signing_key;
+/// The routes under `/api/` (but for the devices' own `/api/v1/`), as a service for the HTTP listener. Reads the signing keys.
+pub async fn router(parts: ApiParts) -> Result<Router, DirectoryError> {
+    let keys = parts.signing_keys.signing_keys((parts.clock)()).await?;
     let inner = Inner {
-        bearers: Bearers::new(kid.clone(), key, parts.config.bearer_lifetime),
+        bearers: Bearers::new(&keys, parts.config.bearer_lifetime),
         throttle: Throttle::new(&parts.config),
         accounts: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
         keys: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
         parts,
     };
-    routes::all(Api { inner: Arc::new(inner) })
+    Ok(routes::all(Api { inner: Arc::new(inner) }))
 }
 
 impl Api {
@@ -137,6 +143,10 @@ impl Api {
         &*self.inner.parts.imports
     }
 
+    fn audit_log(&self) -> &dyn AuditLog {
+        &*self.inner.parts.audit
+    }
+
     fn directory(&self) -> &dyn Directory {
         &*self.inner.parts.directory
     }
@@ -148,7 +158,6 @@ impl Api {
         Origin { transport: None, address, address_proven: true, request_id }
     }
 
-    /// The account a bearer speaks for, if it still does.
     /// The account of a session's bearer, or of an API key.
     async fn account_of(&self, token: &str) -> Result<Arc<Account>, Fault> {
         if token.starts_with(bearer::API_KEY) {

@@ -3,12 +3,14 @@
 mod api_keys;
 mod applications;
 mod attributes;
+mod audit;
 mod customers;
 mod device_settings;
 mod devices;
 mod edcs;
 mod faces;
 mod imports;
+mod keys;
 mod makers;
 mod owner;
 mod profiles;
@@ -350,11 +352,47 @@ fn claiming(table: Table) -> Table {
         )
         .get(
             "/api/claimd/v1/audit",
-            Op::new("claimd", "Audit rows of the caller's tenant, oldest first")
-                .object()
-                .query("since", false, "only rows after this `seq`")
-                .query("limit", false, "1 to 1,000; 100 when left out"),
-            get(makers::audit),
+            Op::new(
+                "claimd",
+                "Audit rows of the caller's tenant, oldest first, with their hashes once they are sealed",
+            )
+            .object()
+            .query("since", false, "only rows after this `seq`")
+            .query(
+                "sinceTime",
+                false,
+                "only from the first row on that was written at or after this instant (RFC 3339)",
+            )
+            .query("device", false, "only rows of this device: its id (a UUID) or its name")
+            .query("limit", false, "1 to 1,000; 100 when left out")
+            .refuses(404, "no device has the name"),
+            get(audit::list),
+        )
+        .get(
+            "/api/claimd/v1/audit/verify",
+            Op::new("claimd", "Whether the chain of the caller's audit rows is whole, or its first broken row")
+                .answer::<audit::Verification>()
+                .query("since", false, "go on after this `seq`; from the first row when left out")
+                .query("limit", false, "rows to look at, 1 to 100,000; 100,000 when left out"),
+            get(audit::verify),
+        )
+        .get(
+            "/api/claimd/v1/keys",
+            Op::new("Keys", "The keys that sign sessions, and how far a rotation of the master key is (operators)")
+                .answer::<keys::KeysJson>(),
+            get(keys::list),
+        )
+        .post(
+            "/api/claimd/v1/keys/jwt/rotate",
+            Op::new("Keys", "Sign sessions with a new key; the old one is valid for one bearer's life (operators)")
+                .list::<keys::SigningKeyJson>(),
+            post(keys::rotate_jwt),
+        )
+        .post(
+            "/api/claimd/v1/keys/master/rotate",
+            Op::new("Keys", "Put a new master key in place and begin to seal everything anew under it (operators)")
+                .answer::<keys::MasterJson>(),
+            post(keys::rotate_master),
         )
         .post("/api/plugins/telemetry/DEVICE/{deviceId}/{scope}", write(), post(attributes::write))
         .post("/api/plugins/telemetry/DEVICE/{deviceId}/attributes/{scope}", write(), post(attributes::write))

@@ -1,8 +1,6 @@
 //! Makers' and operators' work on the registry: tenants, customers, accounts, devices, credentials, profiles, relations,
 //! claim settings, sessions. Plain records and one port, [`Directory`]; none of it is on the path of a claim.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use crate::device::{DeviceId, DeviceName, PayloadFormat, ProfileId, TenantId, id};
@@ -340,31 +338,6 @@ pub enum RefreshUse {
     Replayed,
 }
 
-/// A row of the audit log, for the tenant's admin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AuditRow {
-    /// Position.
-    pub seq: i64,
-    /// When, in epoch milliseconds.
-    pub at: Timestamp,
-    /// `account:UUID` or `device:UUID`.
-    pub actor: String,
-    /// What was tried.
-    pub action: String,
-    /// The device, if known.
-    pub device: Option<DeviceId>,
-    /// The outcome's name.
-    pub outcome: String,
-    /// What was behind it.
-    pub reason: String,
-    /// What evidence there was.
-    pub evidence: String,
-    /// How many occurrences the row stands for.
-    pub count: i64,
-    /// Request id.
-    pub request_id: i64,
-}
-
 /// Makers' and operators' work. Every method that names a thing also names its tenant; what is another tenant's does not
 /// exist.
 pub trait Directory: Send + Sync {
@@ -430,8 +403,6 @@ pub trait Directory: Send + Sync {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Answer<'_, RefreshUse>;
-    /// The key that signs sessions (32 bytes, sealed at rest) and its id; made on first use.
-    fn signing_key(&self, now: Timestamp) -> Answer<'_, (String, Arc<Secret<Vec<u8>>>)>;
 
     /// Makes an API key, at most 100 an account.
     fn create_api_key(&self, draft: ApiKeyDraft, now: Timestamp) -> Answer<'_, ApiKey>;
@@ -505,8 +476,6 @@ pub trait Directory: Send + Sync {
     /// Ends a relation.
     fn unrelate(&self, tenant: TenantId, gateway: DeviceId, device: DeviceId) -> Answer<'_, ()>;
 
-    /// Audit rows of a tenant after `since`, oldest first, at most `limit`.
-    fn audit(&self, tenant: TenantId, since: i64, limit: u32) -> Answer<'_, Vec<AuditRow>>;
     /// Charged tries since an instant, from the audit rows: by them the attempt counters are rebuilt after a crash.
     fn charged_tries(&self, since: Timestamp) -> Answer<'_, Vec<(AttemptKeys, Timestamp)>>;
     /// Whether the store answers; for readiness.

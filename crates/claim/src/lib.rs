@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 
 pub mod applications;
+pub mod audit;
 pub mod confirmation;
 pub mod device;
 pub mod directory;
@@ -22,6 +23,7 @@ pub mod event;
 pub mod fuzzing;
 pub mod imports;
 pub mod intake;
+pub mod keys;
 pub mod limits;
 mod listing;
 pub mod message;
@@ -42,5 +44,5 @@ pub use message::BodyFormat;
 pub use origin::{Origin, Transport};
 pub use owner::{Actor, CustomerId, UserId};
 pub use ports::{PendingClaim, PortFuture, Unavailable};
-pub use secret::{ClaimSecret, Keyring, Secret, SecretDigest};
+pub use secret::{ClaimSecret, Keyring, MasterKey, Secret, SecretDigest};
 pub use time::Timestamp;

@@ -164,26 +164,52 @@ impl fmt::Debug for CredentialDigest {
     }
 }
 
-/// The subkeys of the install's master key. Each use has its own, derived under its own label (BLAKE3 key derivation).
+/// The install's master key. It seals what must be read back in clear, the root of the [`Keyring`] among it, and nothing else
+/// is made from it, so that it can be replaced.
+pub struct MasterKey(Zeroizing<[u8; 32]>);
+
+impl MasterKey {
+    /// The key with these bytes.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(*bytes))
+    }
+
+    /// Its bytes, for the key file.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The key that seals values at rest (AEAD); for the registry only.
+    pub fn sealing_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key("claimd 2026-11 sealing v1", self.0.as_slice()))
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey([redacted])")
+    }
+}
+
+/// The keys of digests, subkeys of one root. Each use has its own, derived under its own label (BLAKE3 key derivation). The
+/// root stays for the install's life: what was digested cannot be digested anew without the clear text.
 pub struct Keyring {
     claim: Zeroizing<[u8; 32]>,
     credential: Zeroizing<[u8; 32]>,
     attempt: Zeroizing<[u8; 32]>,
     token: Zeroizing<[u8; 32]>,
-    sealing: Zeroizing<[u8; 32]>,
     echo: Zeroizing<[u8; 32]>,
 }
 
 impl Keyring {
-    /// Derives all subkeys from the 32-byte master key.
-    pub fn from_master(master: &[u8; 32]) -> Self {
-        let derive = |label| Zeroizing::new(blake3::derive_key(label, master));
+    /// Derives all subkeys from the 32-byte root.
+    pub fn from_root(root: &[u8; 32]) -> Self {
+        let derive = |label| Zeroizing::new(blake3::derive_key(label, root));
         Self {
             claim: derive("claimd 2026-11 claim secret digest v2"),
             credential: derive("claimd 2026-11 device credential digest v1"),
             attempt: derive("claimd 2026-11 attempt ledger key v1"),
             token: derive("claimd 2026-11 session token digest v1"),
-            sealing: derive("claimd 2026-11 sealing v1"),
             echo: derive("claimd 2026-11 coap echo v1"),
         }
     }
@@ -237,11 +263,6 @@ impl Keyring {
         *keyed(&self.token, &[purpose.as_bytes(), token]).as_bytes()
     }
 
-    /// The key that seals values at rest (AEAD); for the registry only.
-    pub fn sealing_key(&self) -> &[u8; 32] {
-        &self.sealing
-    }
-
     /// The key of CoAP's Echo option values (RFC 9175 §2.3).
     pub fn echo_key(&self) -> &[u8; 32] {
         &self.echo
@@ -269,7 +290,7 @@ mod tests {
     use super::*;
 
     fn keyring() -> Keyring {
-        Keyring::from_master(&[7; 32])
+        Keyring::from_root(&[7; 32])
     }
 
     #[test]
@@ -283,7 +304,7 @@ mod tests {
         assert_ne!(base, secret.digest(&keyring(), t1, d2));
         assert_ne!(base, ClaimSecret::parse("Value").unwrap().digest(&keyring(), t1, d1));
         assert_ne!(base, ClaimSecret::EMPTY.digest(&keyring(), t1, d1));
-        assert_ne!(base, secret.digest(&Keyring::from_master(&[8; 32]), t1, d1));
+        assert_ne!(base, secret.digest(&Keyring::from_root(&[8; 32]), t1, d1));
     }
 
     #[test]
@@ -306,8 +327,13 @@ mod tests {
     fn nothing_secret_shows_in_debug_output() {
         let secret = ClaimSecret::parse("s3cr3t").unwrap();
         let digest = secret.digest(&keyring(), TenantId::from_bytes([0; 16]), DeviceId::NOBODY);
-        let shown = format!("{secret:?} {digest:?} {:?} {:?}", keyring(), Secret::new(String::from("s3cr3t")));
+        let shown = format!(
+            "{secret:?} {digest:?} {:?} {:?} {:?}",
+            keyring(),
+            Secret::new(String::from("s3cr3t")),
+            MasterKey::from_bytes(&[1; 32])
+        );
         assert!(!shown.contains("s3cr3t"));
-        assert_eq!(shown.matches("[redacted]").count(), 4);
+        assert_eq!(shown.matches("[redacted]").count(), 5);
     }
 }

@@ -26,6 +26,7 @@ use transport_mqtt::{MqttParts, MqttTransport};
 use crate::config::{Fault, Manifest, Settings};
 use crate::keys;
 use crate::metrics::Metrics;
+use crate::rotation::Rotation;
 
 /// Everything of one server, bound and ready to serve.
 pub(crate) struct Node {
@@ -64,13 +65,17 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         "" => data_dir.join("keys/master.key"),
         file => PathBuf::from(file),
     };
-    let keyring = keys::open(&key_file).map_err(|fault| {
+    let keys = keys::open(&key_file).map_err(|fault| {
         Fault::plain(format!("the master key {} {}", fault.path.display(), fault.what)).next(fault.next)
     })?;
-    let keyring = Arc::new(keyring);
     let clock = SystemClock::start();
-    let registry = SqliteRegistry::open(&settings.registry, &data_dir, Arc::clone(&keyring), settings.timeouts.store)
+    let (before, patience) = (keys.before.as_ref(), settings.timeouts.store);
+    let registry = SqliteRegistry::open(&settings.registry, &data_dir, &keys.newest, before, patience)
         .map_err(|error| Fault::plain(error.to_string()).next(error.next))?;
+    let keyring = registry.keyring();
+    let master_keys = Rotation::start(registry.clone(), key_file, keys).map_err(|error| {
+        Fault::plain(format!("the master key's file cannot be replaced: {error}")).next("check its folder")
+    })?;
     let cache = MemoryClaimCache::open(&settings.claim_cache, &data_dir, settings.claim.lifetime_max, clock.now())
         .map_err(|error| {
             Fault::plain(format!("the claim cache: {error}")).next("check the folder and its room; see the log")
@@ -137,7 +142,6 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     };
     let passwords = Passwords::new(&settings.owner_api);
     let first_password = bootstrap(settings, &*directory, &passwords, clock.now()).await?;
-    let signing_key = directory.signing_key(clock.now()).await.map_err(store_away)?;
     let router = api::router(ApiParts {
         confirmation,
         directory,
@@ -146,14 +150,17 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         imports_wait: imports_wait.clone(),
         trust,
         check_symbol: settings.codes.check_symbol,
+        audit: registry.clone(),
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),
-        signing_key,
+        signing_keys: registry.clone(),
+        master_keys,
         passwords,
         config: settings.owner_api.clone(),
         public_url: settings.server.public_url.clone(),
     });
+    let router = router.await.map_err(store_away)?;
     let limits = settings.http_limits();
     let device_api = DeviceApi::new(DeviceApiParts {
         intake,

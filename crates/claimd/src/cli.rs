@@ -1,6 +1,8 @@
 //! The command line: what may be asked for. What is done about it is in `commands` and `serve`.
 
+pub(crate) mod audit;
 pub(crate) mod imports;
+pub(crate) mod keys;
 pub(crate) mod remote;
 
 use std::path::PathBuf;
@@ -51,8 +53,10 @@ pub(crate) enum Command {
     Account(remote::With<remote::AccountCommand>),
     /// Gateways, and the devices they speak for
     Gateway(remote::With<remote::GatewayCommand>),
-    /// The audit log
-    Audit(remote::With<remote::AuditCommand>),
+    /// The audit log and its chain of hashes
+    Audit(remote::With<audit::AuditCommand>),
+    /// The install's keys, for operators
+    Keys(remote::With<keys::KeysCommand>),
     /// Claims by a device's name
     Claim(remote::With<remote::ClaimCommand>),
     /// Register many devices from a file

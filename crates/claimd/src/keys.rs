@@ -1,11 +1,12 @@
-//! The install's master key: 32 random bytes in a file of their own, readable by nobody else.
+//! The install's master key: 32 random bytes in a file of their own, readable by nobody else. While the key is being replaced the
+//! file has 64: the new key, then the one before, so that an end at any moment leaves everything readable.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use claim::{Keyring, Secret};
+use claim::{MasterKey, Secret};
 
 /// Why the start stops here: what happened, and what to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,10 +16,17 @@ pub(crate) struct KeyFault {
     pub(crate) next: String,
 }
 
+/// What is in the key file: the master key, and behind it the one before while a rotation is not at its end.
+#[derive(Debug)]
+pub(crate) struct MasterKeys {
+    pub(crate) newest: MasterKey,
+    pub(crate) before: Option<MasterKey>,
+}
+
 /// Reads the master key, making it on the first start.
 ///
 /// A key that others can read, or of the wrong length, stops the start: running on would be worse than not running.
-pub(crate) fn open(path: &Path) -> Result<Keyring, KeyFault> {
+pub(crate) fn open(path: &Path) -> Result<MasterKeys, KeyFault> {
     let fault = |what: String, next: &str| KeyFault { path: path.to_owned(), what, next: next.to_owned() };
     match fs::File::open(path) {
         Ok(mut file) => {
@@ -27,18 +35,21 @@ pub(crate) fn open(path: &Path) -> Result<Keyring, KeyFault> {
                 let mode = meta.mode() & 0o777;
                 return Err(fault(
                     format!("can be read by others (mode {mode:04o})"),
-                    "run `chmod 600` on it; if others may have read it, replace it before going on",
+                    "run `chmod 600` on it; if others may have read it, run `claimd keys rotate master` then",
                 ));
             }
-            let mut bytes = Secret::new([0u8; 32]);
-            let exact = file.read_exact(bytes.expose_mut()).is_ok() && meta.len() == 32;
-            if !exact {
-                return Err(fault(
+            let mut read = || {
+                let mut bytes = Secret::new([0u8; 32]);
+                file.read_exact(bytes.expose_mut()).ok().map(|()| MasterKey::from_bytes(bytes.expose()))
+            };
+            match (meta.len(), read(), read()) {
+                (32, Some(newest), None) => Ok(MasterKeys { newest, before: None }),
+                (64, Some(newest), before @ Some(_)) => Ok(MasterKeys { newest, before }),
+                _ => Err(fault(
                     format!("holds {} bytes, not 32", meta.len()),
                     "restore the right file; without it every stored digest is useless",
-                ));
+                )),
             }
-            Ok(Keyring::from_master(bytes.expose()))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path).map_err(|error| {
             fault(format!("cannot be made: {error}"), "check that the folder exists and can be written")
@@ -47,20 +58,50 @@ pub(crate) fn open(path: &Path) -> Result<Keyring, KeyFault> {
     }
 }
 
-fn create(path: &Path) -> std::io::Result<Keyring> {
+fn create(path: &Path) -> std::io::Result<MasterKeys> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let mut bytes = Secret::new([0u8; 32]);
-    getrandom::fill(bytes.expose_mut()).map_err(std::io::Error::other)?;
+    let newest = random()?;
     // `create_new`: of two processes starting at once, one makes the key and the other stops with a clear error.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes.expose())?;
+    file.write_all(newest.expose())?;
     file.sync_all()?;
-    if let Some(folder) = path.parent() {
-        fs::File::open(folder)?.sync_all()?;
+    sync_folder(path)?;
+    Ok(MasterKeys { newest, before: None })
+}
+
+/// A new key.
+pub(crate) fn random() -> std::io::Result<MasterKey> {
+    let mut bytes = Secret::new([0u8; 32]);
+    getrandom::fill(bytes.expose_mut()).map_err(std::io::Error::other)?;
+    Ok(MasterKey::from_bytes(bytes.expose()))
+}
+
+/// Puts keys in the place of those in the file, whole or not at all.
+pub(crate) fn replace(path: &Path, newest: &MasterKey, before: Option<&MasterKey>) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    // What an earlier try has left may be of any mode.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    Ok(Keyring::from_master(bytes.expose()))
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(newest.expose())?;
+    if let Some(before) = before {
+        file.write_all(before.expose())?;
+    }
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => fs::File::open(folder)?.sync_all(),
+        _ => fs::File::open(".")?.sync_all(),
+    }
 }
 
 /// A first password: four groups of four characters that cannot be taken for each other, 93 bits.
@@ -87,17 +128,33 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn token(keyring: &Keyring) -> [u8; 32] {
-        *keyring.access_token("t").as_bytes()
-    }
-
     #[test]
     fn the_key_is_made_once_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys/master.key");
         let first = open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(token(&first), token(&open(&path).unwrap()));
+        assert!(first.before.is_none());
+        assert_eq!(first.newest.expose(), open(&path).unwrap().newest.expose());
+    }
+
+    #[test]
+    fn keys_are_replaced_whole_for_their_owner_alone_and_both_are_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let first = open(&path).unwrap().newest;
+        let second = random().unwrap();
+        // What an earlier try has left.
+        fs::write(folder.path().join("master.key.new"), "torn").unwrap();
+        replace(&path, &second, Some(&first)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let both = open(&path).unwrap();
+        assert_eq!(both.newest.expose(), second.expose());
+        assert_eq!(both.before.unwrap().expose(), first.expose());
+        replace(&path, &second, None).unwrap();
+        let settled = open(&path).unwrap();
+        assert!(settled.newest.expose() == second.expose() && settled.before.is_none());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]
@@ -124,7 +181,7 @@ mod tests {
     #[test]
     fn a_key_of_another_length_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for length in [0, 31, 33] {
+        for length in [0, 31, 33, 63, 65, 96] {
             let path = folder.path().join(format!("{length}.key"));
             fs::write(&path, vec![1; length]).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -12,6 +12,8 @@ mod keys;
 mod metrics;
 mod out;
 mod remote;
+mod rotation;
+mod sealer;
 mod serve;
 mod vitals;
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Claim(command) => remote::claim(&command),
         Command::Import(args) => remote::import(&args),
         Command::Export(args) => remote::export(&args),
+        Command::Keys(command) => remote::keys(&command),
         Command::Qr(args) => remote::qr(&args),
         Command::Completions { shell } => commands::papers::completions(shell),
         Command::Man { out } => commands::papers::man(&out),

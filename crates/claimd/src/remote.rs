@@ -2,10 +2,13 @@
 //!
 //! Secrets never come from the command line as such but for a bare claim code, which is warned of.
 
+mod audit;
 mod bulk;
 mod claims;
 mod client;
+mod counting;
 mod imports;
+mod keys;
 mod makers;
 mod people;
 mod profile;
@@ -13,17 +16,19 @@ mod qr;
 mod show;
 
 use std::io::{IsTerminal, Read};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use crate::cli::remote::{LoginArgs, RemoteArgs};
 use crate::out::{self, Exit};
 
+pub(crate) use audit::audit;
 pub(crate) use claims::claim;
 pub(crate) use imports::{export, import};
+pub(crate) use keys::keys;
 pub(crate) use makers::{application, device};
-pub(crate) use people::{account, audit, customer, gateway};
+pub(crate) use people::{account, customer, gateway};
 pub(crate) use qr::qr;
 
 use client::Client;
@@ -97,16 +102,24 @@ fn secret(given: &str, what: &str) -> Done<String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// An instant as people write it: RFC 3339, or `in 2 days` from now.
+/// RFC 3339 has years of four digits.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+/// An instant as people write it: RFC 3339, or `in 2 days` or `2 days ago` from now.
 fn instant(text: &str) -> Done<String> {
-    if let Some(wait) = text.strip_prefix("in ") {
-        let wait = humantime::parse_duration(wait)
-            .map_err(|_| Stop::usage(format!("`{text}` is no time"), "write `in 2 days`, or 2026-02-28T23:59:59Z"))?;
-        return Ok(humantime::format_rfc3339_seconds(SystemTime::now() + wait).to_string());
+    let no_time = |what: String| Stop::usage(what, "write `in 2 days`, `2 days ago`, or 2026-02-28T23:59:59Z");
+    let (ahead, back) = (text.strip_prefix("in "), text.strip_suffix(" ago"));
+    if let Some(length) = ahead.or(back) {
+        let length = humantime::parse_duration(length).map_err(|_| no_time(format!("`{text}` is no time")))?;
+        let now = SystemTime::now();
+        let then = if ahead.is_some() { now.checked_add(length) } else { now.checked_sub(length) };
+        let writable = |then: &SystemTime| then.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since < LAST);
+        let then = then.filter(writable);
+        let then = then.ok_or_else(|| no_time(format!("`{text}` is in no calendar")))?;
+        return Ok(humantime::format_rfc3339_seconds(then).to_string());
     }
     // The server reads it too; here for an answer before anything is sent.
-    claim_codes::window::parse_instant(text)
-        .map_err(|fault| Stop::usage(format!("`{text}`: {fault}"), "write `in 2 days`, or 2026-02-28T23:59:59Z"))?;
+    claim_codes::window::parse_instant(text).map_err(|fault| no_time(format!("`{text}`: {fault}")))?;
     Ok(text.to_owned())
 }
 
@@ -147,7 +160,19 @@ mod tests {
     fn times_are_rfc_3339_or_from_now() {
         assert_eq!(instant("2026-02-28T23:59:59+01:00").unwrap(), "2026-02-28T23:59:59+01:00");
         assert!(claim_codes::window::parse_instant(&instant("in 2 days").unwrap()).is_ok());
-        for bad in ["tomorrow", "in a while", "2026-02-28", "2026-02-31T00:00:00Z"] {
+        let ago = claim_codes::window::parse_instant(&instant("2 days ago").unwrap()).unwrap();
+        let ahead = claim_codes::window::parse_instant(&instant("in 2 days").unwrap()).unwrap();
+        let days = ago.until(ahead).as_secs_f64() / 86_400.0;
+        assert!((3.99..4.01).contains(&days), "{days}");
+        for bad in [
+            "tomorrow",
+            "in a while",
+            "in 2 days ago",
+            "in 9999 years",
+            "9999 years ago",
+            "2026-02-28",
+            "2026-02-31T00:00:00Z",
+        ] {
             assert_eq!(instant(bad).unwrap_err().exit, Exit::Usage, "{bad}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use claim::ports::Outbox;
@@ -16,7 +16,7 @@ use crate::config::{self, Fault, LogFormat, Settings};
 use crate::events::{self, DispatchStats};
 use crate::out::{self, Exit};
 use crate::vitals::Vitals;
-use crate::{admin, cli};
+use crate::{admin, cli, sealer};
 
 /// The addresses really bound, as `--ready-file` writes them.
 #[derive(Serialize)]
@@ -118,6 +118,8 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         Arc::clone(&dispatch),
         stop_dispatch.clone(),
     ));
+    let seal_errors = Arc::<AtomicU64>::default();
+    let sealing = tokio::spawn(sealer::seal(registry.clone(), Arc::clone(&seal_errors), stop_dispatch.clone()));
 
     let importing = tokio::spawn(api::run_imports(
         registry.clone(),
@@ -137,6 +139,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         mqtt: mqtt.stats(),
         coap: coap.as_ref().map(transport_coap::CoapTransport::stats),
         dispatch,
+        seal_errors,
         data_dir,
         draining: AtomicBool::new(false),
     });
@@ -204,7 +207,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     importing.abort();
     let _ = importing.await;
     stop_dispatch.cancel();
-    let _ = dispatcher.await;
+    let _ = tokio::join!(dispatcher, sealing);
     drop(vitals);
     // Joins a thread and waits for the disk; nothing else runs any more.
     let closed = tokio::task::spawn_blocking(move || {

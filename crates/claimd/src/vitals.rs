@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use claim::audit::AuditLog;
 use claim::directory::Directory;
 use claim::ports::Outbox;
 use claim_cache::MemoryClaimCache;
@@ -23,6 +24,7 @@ pub(crate) struct Vitals {
     pub(crate) mqtt: Arc<transport_mqtt::Stats>,
     pub(crate) coap: Option<Arc<transport_coap::Stats>>,
     pub(crate) dispatch: Arc<DispatchStats>,
+    pub(crate) seal_errors: Arc<AtomicU64>,
     pub(crate) data_dir: PathBuf,
     pub(crate) draining: AtomicBool,
 }
@@ -102,7 +104,7 @@ impl Vitals {
         add("coap_observations", "Observations open", Kind::Gauge, "", coap(|stats| figure(&stats.observations)));
     }
 
-    fn of_stores(&self, live: &mut Vec<Live>, outbox_pending: i64) {
+    fn of_stores(&self, live: &mut Vec<Live>, outbox_pending: i64, unsealed: u64) {
         let mut add = |name, help, kind, value| live.push(Live { name, help, kind, labels: String::new(), value });
         let cache = self.cache.stats();
         add("pending_claims", "Claims held", Kind::Gauge, cache.pending as f64);
@@ -118,6 +120,8 @@ impl Vitals {
         add("registry_changes", "Changes in them", Kind::Counter, figure(&registry.changes));
         add("store_errors", "Transactions that failed", Kind::Counter, figure(&registry.errors));
         add("audit_notes_dropped", "Audit notes dropped", Kind::Counter, figure(&registry.notes_dropped));
+        add("audit_unsealed", "Audit rows not chained yet", Kind::Gauge, unsealed as f64);
+        add("audit_seal_errors", "Failures to chain audit rows", Kind::Counter, figure(&self.seal_errors));
         add("outbox_pending", "Events waiting", Kind::Gauge, outbox_pending.max(0) as f64);
         add("outbox_errors", "Failures to hand events on", Kind::Counter, figure(&self.dispatch.errors));
         add("disk_free_bytes", "Room on the data folder's disk", Kind::Gauge, self.disk_free() as f64);
@@ -143,10 +147,11 @@ impl Health for Vitals {
     async fn metrics(&self) -> String {
         let head = Outbox::head(&*self.registry).await.unwrap_or_default();
         let waiting = head.saturating_sub(self.dispatch.position.load(Ordering::Relaxed));
+        let unsealed = AuditLog::unsealed(&*self.registry).await.unwrap_or_default();
         let mut live = Vec::new();
         self.of_listeners(&mut live);
         self.of_transports(&mut live);
-        self.of_stores(&mut live, waiting);
+        self.of_stores(&mut live, waiting, unsealed);
         self.metrics.render(&live)
     }
 }

@@ -12,16 +12,15 @@ mod settings;
 mod tenants;
 
 use std::future::Future;
-use std::sync::Arc;
 
 use claim::device::ProfileId;
 use claim::directory::{
-    Account, AccountDraft, Answer, ApiKey, ApiKeyDraft, ApiKeyId, AuditRow, ClaimSettings, ClaimSettingsChange,
-    CredentialDraft, CredentialView, Customer, DeviceDraft, DeviceProfile, DeviceRecord, Directory, DirectoryError,
-    Page, PageRequest, RefreshSession, RefreshUse, Tenant,
+    Account, AccountDraft, Answer, ApiKey, ApiKeyDraft, ApiKeyId, ClaimSettings, ClaimSettingsChange, CredentialDraft,
+    CredentialView, Customer, DeviceDraft, DeviceProfile, DeviceRecord, Directory, DirectoryError, Page, PageRequest,
+    RefreshSession, RefreshUse, Tenant,
 };
 use claim::ports::AttemptKeys;
-use claim::{CustomerId, DeviceId, DeviceName, PortFuture, Secret, TenantId, Timestamp, Unavailable, UserId};
+use claim::{CustomerId, DeviceId, DeviceName, PortFuture, TenantId, Timestamp, Unavailable, UserId};
 use rusqlite::{Connection, Error, ErrorCode, Row};
 
 use crate::sqlite::SqliteRegistry;
@@ -223,11 +222,6 @@ impl Directory for SqliteRegistry {
         self.change(move |connection, _| sessions::rotate(connection, digest, successor, expires_at, now))
     }
 
-    fn signing_key(&self, now: Timestamp) -> Answer<'_, (String, Arc<Secret<Vec<u8>>>)> {
-        let sealer = Arc::clone(&self.sealer);
-        self.change(move |connection, _| sessions::signing_key(connection, &sealer, now))
-    }
-
     fn create_api_key(&self, draft: ApiKeyDraft, now: Timestamp) -> Answer<'_, ApiKey> {
         self.change(move |connection, _| api_keys::create(connection, &draft, now))
     }
@@ -353,10 +347,6 @@ impl Directory for SqliteRegistry {
 
     fn unrelate(&self, tenant: TenantId, gateway: DeviceId, device: DeviceId) -> Answer<'_, ()> {
         self.change(move |connection, after| settings::unrelate(connection, after, tenant, gateway, device))
-    }
-
-    fn audit(&self, tenant: TenantId, since: i64, limit: u32) -> Answer<'_, Vec<AuditRow>> {
-        PortFuture::later(self.look(move |connection| log::rows(connection, tenant, since, limit)))
     }
 
     fn charged_tries(&self, since: Timestamp) -> Answer<'_, Vec<(AttemptKeys, Timestamp)>> {

@@ -6,11 +6,13 @@
 //! No protocol, no HTTP, no claim rule is here; the conditions of an ownership change are part of its one UPDATE.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod children;
 mod claims;
 mod config;
 mod directory;
 mod imports;
+mod keys;
 mod listings;
 mod lookup;
 mod notes;
@@ -23,4 +25,5 @@ mod sqlite;
 mod writer;
 
 pub use config::Config;
+pub use keys::{HandOver, ResealCursor, Resealed};
 pub use sqlite::{OpenError, SqliteRegistry, Stats};

@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_credential_that_was_just_answered_is_forgotten_too() {
-        let keys = claim::secret::Keyring::from_master(&[1; 32]);
+        let keys = claim::secret::Keyring::from_root(&[1; 32]);
         for age in [Duration::from_secs(10), Duration::from_millis(500)] {
             let lookup = Lookup::new(100, age);
             let digest = keys.access_token("a token");

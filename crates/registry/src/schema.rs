@@ -4,13 +4,15 @@
 use rusqlite::Connection;
 
 /// Every migration, oldest first; the position is the version.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_applications.sql"),
     include_str!("migrations/0003_api_keys.sql"),
     include_str!("migrations/0004_frozen_presence.sql"),
     include_str!("migrations/0005_root_keys.sql"),
     include_str!("migrations/0006_imports.sql"),
+    include_str!("migrations/0007_audit_chain.sql"),
+    include_str!("migrations/0008_keys.sql"),
 ];
 
 /// Why a database cannot be used.
@@ -105,7 +107,10 @@ mod tests {
                 [],
             )
             .unwrap();
+        connection.execute("INSERT INTO audit_chain (seq, tenant, hash) VALUES (1, x'00', x'00')", []).unwrap();
         assert!(connection.execute("UPDATE audit SET outcome = 'claimed'", []).is_err());
         assert!(connection.execute("DELETE FROM audit", []).is_err());
+        assert!(connection.execute("UPDATE audit_chain SET hash = x'01'", []).is_err());
+        assert!(connection.execute("DELETE FROM audit_chain", []).is_err());
     }
 }

@@ -13,11 +13,12 @@ use claim::ports::{
     ResolveChildren, RetryKey, StoredCode, WriteError,
 };
 use claim::secret::CredentialDigest;
-use claim::{Device, DeviceId, DeviceName, Eui64, Keyring, PortFuture, TenantId, Timestamp, Unavailable};
+use claim::{Device, DeviceId, DeviceName, Eui64, Keyring, MasterKey, PortFuture, TenantId, Timestamp, Unavailable};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::keys::{self, RootFault};
 use crate::lookup::Lookup;
 use crate::notes::Notes;
 use crate::readers::Readers;
@@ -33,6 +34,7 @@ pub struct SqliteRegistry {
     pub(crate) shared: Arc<Shared>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) sealer: Arc<Sealer>,
+    pub(crate) handed_over: bool,
     notes: Notes,
     patience: Duration,
 }
@@ -84,11 +86,13 @@ impl std::error::Error for OpenError {}
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 impl SqliteRegistry {
-    /// Opens the database, making or migrating it. `patience` bounds every wait for it.
+    /// Opens the database, making or migrating it. `master` seals; `before` is the key before it, while a rotation is not at its
+    /// end. `patience` bounds every wait for the database.
     pub fn open(
         config: &Config,
         data_dir: &Path,
-        keyring: Arc<Keyring>,
+        master: &MasterKey,
+        before: Option<&MasterKey>,
         patience: Duration,
     ) -> Result<Arc<Self>, OpenError> {
         let path = data_dir.join(&config.path);
@@ -108,6 +112,19 @@ impl SqliteRegistry {
             ),
             SchemaError::Database(sql) => error(format!("cannot be migrated: {sql}"), check),
         })?;
+        let sealer = Sealer::new(master, before);
+        let (keyring, handed_over) = keys::keyring(&connection, &sealer, master).map_err(|fault| match fault {
+            RootFault::OtherMaster => error(
+                "was sealed under another master key".to_owned(),
+                "give the file of its own key; one from before `claimd keys rotate master` opens it no more",
+            ),
+            RootFault::NoKey => error("cannot be sealed".to_owned(), "check /dev/urandom"),
+            RootFault::Database(sql) => error(format!("cannot be used: {sql}"), check),
+        })?;
+        let sealer = match before {
+            Some(before) if !handed_over => Sealer::new(before, None),
+            _ => sealer,
+        };
         let readers = Readers::open(path.clone(), config.readers, patience)
             .map_err(|sql| error(format!("cannot be read: {sql}"), check))?;
         let shared = Arc::new(Shared {
@@ -121,8 +138,9 @@ impl SqliteRegistry {
             writer,
             readers: Arc::new(readers),
             shared,
-            sealer: Arc::new(Sealer::new(&keyring)),
-            keyring,
+            sealer: Arc::new(sealer),
+            keyring: Arc::new(keyring),
+            handed_over,
             notes: Notes::default(),
             patience,
         }))
@@ -254,6 +272,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // FULL: a commit is on disk before anybody is told (NORMAL may lose one on power loss).
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
     connection.query_row("PRAGMA wal_autocheckpoint = 4000", [], |_| Ok(()))?;
+    // What is spent, deleted or sealed anew leaves no copy in its page; FAST: where that costs no writing of other pages.
+    connection.query_row("PRAGMA secure_delete = FAST", [], |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(())
 }

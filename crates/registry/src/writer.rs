@@ -137,7 +137,7 @@ impl Writer {
         receiver
     }
 
-    /// Commits what is queued, and ends the thread.
+    /// Commits what is queued, chains what is left of the audit log, and ends the thread.
     pub(crate) fn close(&self) {
         drop(self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
         let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -154,6 +154,9 @@ fn run(connection: &Connection, queue: &Receiver<Job>, shared: &Shared, group: u
         jobs.extend(queue.try_iter().take(group.saturating_sub(1)));
         shared.stats.queued.fetch_sub(jobs.len() as u64, Ordering::Relaxed);
         commit(connection, &mut jobs, shared);
+    }
+    if let Err(error) = crate::audit::seal_the_rest(connection) {
+        tracing::error!(%error, "the last rows of the audit log could not be chained; the next start does it");
     }
     // Leaves the file in one piece for whoever copies it.
     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

@@ -4,13 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claim::audit::{AuditLog, Break, ChainCheck};
 use claim::directory::{CredentialDraft, DeviceDraft, Directory};
 use claim::event::{AuditAction, AuditActor, AuditNote, Evidence};
 use claim::ports::{DeviceRegistry, Outbox, PortFuture};
-use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId, Timestamp, UserId};
-use registry::{Config, SqliteRegistry};
+use claim::{CustomerId, DeviceId, DeviceName, Keyring, MasterKey, Secret, TenantId, Timestamp, UserId};
+use registry::{Config, OpenError, SqliteRegistry};
 use testkit::registry_battery::{self, Stage};
-use testkit::{FakeRegistry, applications_battery, at, directory_battery, imports_battery, keyring, outbox_battery};
+use testkit::{
+    FakeRegistry, applications_battery, at, audit_battery, directory_battery, imports_battery, keyring, keys_battery,
+    outbox_battery,
+};
 
 struct Sqlite {
     folder: tempfile::TempDir,
@@ -25,8 +29,18 @@ impl Sqlite {
     }
 }
 
+fn master(byte: u8) -> MasterKey {
+    MasterKey::from_bytes(&[byte; 32])
+}
+
 fn open(folder: &tempfile::TempDir) -> Arc<SqliteRegistry> {
-    SqliteRegistry::open(&Config::default(), folder.path(), keyring(), Duration::from_secs(30)).expect("a registry")
+    open_under(folder, 1, None).expect("a registry")
+}
+
+fn open_under(folder: &tempfile::TempDir, newest: u8, before: Option<u8>) -> Result<Arc<SqliteRegistry>, OpenError> {
+    let before = before.map(master);
+    let patience = Duration::from_secs(30);
+    SqliteRegistry::open(&Config::default(), folder.path(), &master(newest), before.as_ref(), patience)
 }
 
 impl Stage for Sqlite {
@@ -35,7 +49,7 @@ impl Stage for Sqlite {
     }
 
     fn keyring(&self) -> Arc<Keyring> {
-        keyring()
+        self.registry.keyring()
     }
 
     fn tenant(&self) -> PortFuture<'_, TenantId> {
@@ -127,7 +141,19 @@ async fn sqlite_keeps_the_contract_of_the_directory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_keeps_the_contract_of_applications() {
     let installs = Installs::default();
-    applications_battery::all(&keyring(), || installs.next()).await;
+    applications_battery::all(|registry: &SqliteRegistry| registry.keyring(), || installs.next()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_signing_keys() {
+    let installs = Installs::default();
+    keys_battery::all(|| installs.next()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_the_audit_log() {
+    let installs = Installs::default();
+    audit_battery::all(|| installs.next()).await;
 }
 
 #[tokio::test]
@@ -173,8 +199,7 @@ async fn a_newer_schema_stops_an_older_binary() {
     assert!(version > 0);
     connection.pragma_update(None, "user_version", version + 1).expect("written");
     drop(connection);
-    let refused = SqliteRegistry::open(&Config::default(), stage.folder.path(), keyring(), Duration::from_secs(1));
-    let error = refused.map(drop).expect_err("a newer schema");
+    let error = open_under(&stage.folder, 1, None).map(drop).expect_err("a newer schema");
     assert!(error.to_string().contains("schema") && error.next.contains("newer"), "{error}");
 }
 
@@ -219,4 +244,73 @@ async fn charged_tries_are_on_record_when_they_are_answered_and_never_summed_up(
         assert!(found.iter().all(|(keys, _)| keys.account == account && keys.name == [3; 16]));
     }
     assert_eq!(stage.registry.charged_tries(at(29)).await.expect("an answer").len(), 2, "since an instant");
+}
+
+/// The first broken row, as a verifier finds it in what the log gives.
+async fn first_broken(registry: &SqliteRegistry, tenant: TenantId) -> Option<(i64, Break)> {
+    let stretch = registry.stretch(tenant, 0, 1_000).await.expect("a stretch");
+    let mut check = ChainCheck::from_start();
+    let broken = stretch.rows.iter().find_map(|row| check.row(row).err());
+    let broken = broken.map(|broken| (broken.seq.expect("a position"), broken.what));
+    stretch.gone.map(|seq| (seq, Break::Gone)).or(broken)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_done_to_a_chained_row_is_found_at_that_row() {
+    let other = "x'000102030405060708090a0b0c0d0e0f'";
+    let columns: [(&str, String); 14] = [
+        ("seq", "1000".to_owned()),
+        ("at", "at + 1".to_owned()),
+        ("tenant", other.to_owned()),
+        ("actor_kind", "'device'".to_owned()),
+        ("actor", other.to_owned()),
+        ("action", "'unclaim'".to_owned()),
+        ("device", other.to_owned()),
+        ("outcome", "'claimed'".to_owned()),
+        ("reason", "'x'".to_owned()),
+        ("evidence", "'stored_code'".to_owned()),
+        ("count", "2".to_owned()),
+        ("charged", "1".to_owned()),
+        ("generation", "9".to_owned()),
+        ("origin", "'mqtt'".to_owned()),
+    ];
+    let mut deeds: Vec<(String, String, Break)> = columns
+        .into_iter()
+        .map(|(column, value)| {
+            let what = if matches!(column, "seq" | "tenant") { Break::Gone } else { Break::Changed };
+            (column.to_owned(), format!("UPDATE audit SET {column} = {value} WHERE seq = 3"), what)
+        })
+        .collect();
+    let mut deed = |name: &str, sql: &str, what| deeds.push((name.to_owned(), sql.to_owned(), what));
+    deed("request_id", "UPDATE audit SET request_id = 9 WHERE seq = 3", Break::Changed);
+    deed("hash", "UPDATE audit_chain SET hash = zeroblob(32) WHERE seq = 3", Break::Changed);
+    deed("actor cut", "UPDATE audit SET actor = x'00' WHERE seq = 3", Break::Changed);
+    deed("device cut", "UPDATE audit SET device = x'00' WHERE seq = 3", Break::Changed);
+    deed("hash cut", "UPDATE audit_chain SET hash = x'00' WHERE seq = 3", Break::Changed);
+    deed("row removed", "DELETE FROM audit WHERE seq = 3", Break::Gone);
+    deed("hash removed", "DELETE FROM audit_chain WHERE seq = 3", Break::Unsealed);
+    deed("last row removed", "DELETE FROM audit WHERE seq = 5", Break::Gone);
+    for (name, sql, what) in deeds {
+        let stage = Sqlite::open();
+        let tenant = stage.tenant().await;
+        for n in 1..=5 {
+            let name = format!("d{n}");
+            let device = stage.device(tenant, name, format!("token-{n}")).await;
+            let customer = stage.customer(tenant).await;
+            stage.registry.assign_by_admin(tenant, device, customer, UserId::random(), at(n)).await.expect("assigned");
+        }
+        // Closing chains what is left.
+        stage.registry.close();
+        let path = stage.folder.path().join(Config::default().path);
+        let file = rusqlite::Connection::open(&path).expect("the file");
+        for trigger in ["audit_no_update", "audit_no_delete", "audit_chain_no_update", "audit_chain_no_delete"] {
+            file.execute_batch(&format!("DROP TRIGGER {trigger}")).expect("dropped");
+        }
+        let whole = open(&stage.folder);
+        assert_eq!(whole.unsealed().await, Ok(0));
+        assert_eq!(first_broken(&whole, tenant).await, None);
+        assert_eq!(file.execute(&sql, []).expect(&sql), 1, "{name}");
+        let at = if name.starts_with("last") { 5 } else { 3 };
+        assert_eq!(first_broken(&whole, tenant).await, Some((at, what)), "{name}");
+    }
 }

@@ -7,6 +7,7 @@ use claim::applications::{
     ApplicationChange, ApplicationDraft, Applications, By, CodeChange, DeviceChange, Identity, ListedDevice, NewCode,
     NewDevice, Place, RootKeys,
 };
+use claim::audit::{AuditFilter, AuditLog};
 use claim::directory::{Directory, DirectoryError, PageRequest};
 use claim::ports::{
     AssignOwner, Assignment, ClaimSubject, ClaimTarget, DeviceRegistry, Freshness, Outbox, ReleaseOwner,
@@ -16,18 +17,19 @@ use claim::{ClaimSecret, CustomerId, DeviceName, Eui64, Keyring, ListingId, Secr
 use crate::fixtures::{at, origin};
 
 /// An install that an adapter's tests make.
-pub trait Install: Applications + Directory + DeviceRegistry + Outbox {}
+pub trait Install: Applications + AuditLog + Directory + DeviceRegistry + Outbox {}
 
-impl<T: Applications + Directory + DeviceRegistry + Outbox> Install for T {}
+impl<T: Applications + AuditLog + Directory + DeviceRegistry + Outbox> Install for T {}
 
-/// Runs every rule; `install` makes an empty one for each. The keyring is the adapter's.
-pub async fn all<I: Install>(keyring: &Keyring, install: impl Fn() -> Arc<I>) {
+/// Runs every rule; `install` makes an empty one for each, which digests with `keyring`.
+pub async fn all<I: Install>(keyring: impl Fn(&I) -> Arc<Keyring>, install: impl Fn() -> Arc<I>) {
     every_tenant_has_a_default_application_that_stays(&*install()).await;
     ids_and_identities_are_unique_where_they_must_be(&*install()).await;
     devices_made_by_name_are_listed_under_ids_of_their_own(&*install()).await;
     a_customer_has_so_many_applications_and_devices(&*install()).await;
     applications_of_others_do_not_exist(&*install()).await;
-    a_code_is_stored_shown_to_its_maker_and_deleted(&*install(), keyring).await;
+    let digesting = install();
+    a_code_is_stored_shown_to_its_maker_and_deleted(&*digesting, &keyring(&digesting)).await;
     a_claim_spends_the_code_unless_the_application_keeps_it(&*install()).await;
     unauthorised_applications_give_nothing_away(&*install()).await;
     a_claim_lists_the_device_at_its_target_and_unclaiming_brings_it_home(&*install()).await;
@@ -448,7 +450,7 @@ pub async fn deeds_are_audited_and_told(install: &dyn Install) {
         "device.claim_force_released",
         "device.deleted",
     ];
-    let rows = install.audit(tenant, 0, 100).await.expect("rows");
+    let rows = install.rows(tenant, AuditFilter::default(), 100).await.expect("rows");
     let reasons: Vec<&str> =
         rows.iter().filter(|row| row.reason.contains(' ')).map(|row| row.reason.as_str()).collect();
     assert_eq!(reasons, ["stolen lorry", "stolen lorry", "court order 7"]);

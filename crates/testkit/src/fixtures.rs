@@ -25,7 +25,7 @@ pub fn at(ms: i64) -> Timestamp {
 
 /// A keyring that is the same in every test.
 pub fn keyring() -> Arc<Keyring> {
-    Arc::new(Keyring::from_master(&[0x5a; 32]))
+    Arc::new(Keyring::from_root(&[0x5a; 32]))
 }
 
 /// A peer on the loopback address that has shown that it receives there; `None` for people's API.

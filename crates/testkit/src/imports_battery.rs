@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use claim::applications::{ApplicationDraft, Applications, By, CodeChange, Identity, NewCode, Place, RootKeys};
+use claim::audit::{AuditFilter, AuditLog};
 use claim::directory::{Directory, DirectoryError, PageRequest};
 use claim::imports::{
     GoodRow, ImportDraft, ImportId, ImportJob, ImportRow, ImportState, ImportStep, Imports, OnError, RowFault,
@@ -13,9 +14,9 @@ use claim::{Eui64, ListingId, Secret, TenantId, UserId};
 use crate::fixtures::at;
 
 /// An install that an adapter's tests make.
-pub trait Install: Imports + Applications + Directory {}
+pub trait Install: Imports + Applications + AuditLog + Directory {}
 
-impl<T: Imports + Applications + Directory> Install for T {}
+impl<T: Imports + Applications + AuditLog + Directory> Install for T {}
 
 /// Runs every rule; `install` makes an empty one for each.
 pub async fn all<I: Install>(install: impl Fn() -> Arc<I>) {
@@ -282,7 +283,7 @@ async fn generated_codes_are_those_of_the_devices_until_they_are_acknowledged<I:
     install.acknowledge_codes(tenant, job.id, by(5)).await.expect("acknowledged");
     let gone = install.generated_codes(tenant, job.id, 0, 100).await;
     assert!(matches!(gone, Err(DirectoryError::NotFound("generated codes"))));
-    let audit = install.audit(tenant, 0, 1000).await.expect("audit");
+    let audit = install.rows(tenant, AuditFilter::after(0), 1000).await.expect("audit");
     assert!(audit.iter().any(|row| row.action == "application.import_codes_read"));
 }
 
@@ -331,7 +332,7 @@ async fn root_keys_are_read_by_their_maker_and_exposed_then<I: Install>(install:
     assert!(install.at_home(tenant, place("pump-2")).await.expect("there").root_keys_exposed);
     let none = install.export_root_keys(tenant, place("pump-4"), by(2)).await;
     assert!(matches!(none, Err(DirectoryError::NotFound("root keys"))));
-    let audit = install.audit(tenant, 0, 1000).await.expect("audit");
+    let audit = install.rows(tenant, AuditFilter::after(0), 1000).await.expect("audit");
     assert!(audit.iter().any(|row| row.action == "device.root_keys_exported"));
     // The other key is added, the first stays.
     let more = changed(2, |row| row.root_keys = RootKeys { app_key: None, nwk_key: Some(Secret::new([8; 16])) });

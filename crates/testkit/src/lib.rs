@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "a battery that cannot go on has failed")]
 
 pub mod applications_battery;
+pub mod audit_battery;
 pub mod cache_battery;
 pub mod corpus;
 pub mod directory_battery;
 pub mod fakes;
 pub mod fixtures;
 pub mod imports_battery;
+pub mod keys_battery;
 pub mod ledger_battery;
 pub mod manifest;
 pub mod outbox_battery;

@@ -1,10 +1,9 @@
-//! Operators' work: tenants. And what a maker may look back at: the audit rows.
+//! Operators' work: tenants.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use claim::directory::AuditRow;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -37,25 +36,4 @@ pub(crate) async fn remove(State(api): State<Api>, caller: Caller, At(id): At<Uu
     api.directory().delete_tenant(id.into(), api.now()).await?;
     api.inner.accounts.invalidate_all();
     Ok(StatusCode::OK)
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Since {
-    #[serde(default)]
-    since: i64,
-    #[serde(default = "super::hundred")]
-    limit: u32,
-}
-
-#[derive(Serialize)]
-pub(crate) struct AuditRows {
-    data: Vec<AuditRow>,
-}
-
-pub(crate) async fn audit(State(api): State<Api>, caller: Caller, Asked(asked): Asked<Since>) -> One<AuditRows> {
-    let tenant = caller.maker()?.tenant;
-    if !(1..=1000).contains(&asked.limit) {
-        return Err(Fault::bad_request("`limit` is not 1 to 1000"));
-    }
-    Ok(Json(AuditRows { data: api.directory().audit(tenant, asked.since, asked.limit).await? }))
 }

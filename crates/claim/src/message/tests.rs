@@ -19,7 +19,7 @@ fn bytes(body: &[u8], format: BodyFormat) -> Parsed {
 }
 
 fn digest(secret: &ClaimSecret<'_>) -> SecretDigest {
-    let keyring = Keyring::from_master(&[1; 32]);
+    let keyring = Keyring::from_root(&[1; 32]);
     secret.digest(&keyring, TenantId::from_bytes([2; 16]), DeviceId::from_bytes([3; 16]))
 }
 

@@ -355,16 +355,3 @@ pub(crate) struct Ends {
     #[arg(long, value_name = "NAME", required = true)]
     pub(crate) device: Vec<String>,
 }
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// Rows of the audit log, oldest first
-    List {
-        /// Only rows after this position
-        #[arg(long, value_name = "SEQ", default_value_t = 0)]
-        since: i64,
-        /// Only of this device (its UUID)
-        #[arg(long, value_name = "UUID")]
-        device: Option<String>,
-    },
-}

@@ -1,4 +1,4 @@
-//! Customers, accounts, gateways' relations, and what happened.
+//! Customers, accounts, gateways' relations.
 
 use serde_json::{Value, json};
 use ureq::http::Method;
@@ -6,7 +6,7 @@ use ureq::http::Method;
 use super::client::{Client, segment};
 use super::show::Shown;
 use super::{Done, Stop, ended, member, sure};
-use crate::cli::remote::{AccountCommand, AuditCommand, CustomerCommand, Ends, GatewayCommand, RemoteArgs, With};
+use crate::cli::remote::{AccountCommand, CustomerCommand, Ends, GatewayCommand, RemoteArgs, With};
 use crate::out::{self, Exit};
 
 const CUSTOMER: [&str; 2] = ["title", "id.id"];
@@ -95,24 +95,5 @@ fn relations(remote: &RemoteArgs, ends: &Ends, relate: bool) -> Done<Exit> {
     }
     let what = if relate { "speaks for" } else { "speaks no more for" };
     out::talk(format!("{} {what} {} devices", ends.gateway, ends.device.len()));
-    Ok(Exit::Done)
-}
-
-pub(crate) fn audit(command: &With<AuditCommand>) -> Exit {
-    let AuditCommand::List { since, device } = &command.verb;
-    ended(audit_rows(&command.remote, *since, device.as_deref()))
-}
-
-fn audit_rows(remote: &RemoteArgs, since: i64, device: Option<&str>) -> Done<Exit> {
-    let client = Client::of(remote)?;
-    let (mut rows, mut since) = (Vec::new(), since);
-    loop {
-        let page = client.get(&format!("/api/claimd/v1/audit?since={since}&limit=1000"))?["data"].clone();
-        let page = page.as_array().cloned().unwrap_or_default();
-        let Some(last) = page.last().and_then(|row| row["seq"].as_i64()) else { break };
-        since = last;
-        rows.extend(page.into_iter().filter(|row| device.is_none_or(|device| row["device"] == device)));
-    }
-    Shown::many(remote, &["seq", "at", "actor", "action", "outcome", "reason", "device"]).rows(&rows);
     Ok(Exit::Done)
 }

@@ -1,41 +1,10 @@
-//! Reading the audit log.
+//! Reading back from the audit log what the attempt counters are rebuilt from.
 
-use claim::directory::AuditRow;
 use claim::ports::AttemptKeys;
-use claim::{DeviceId, TenantId, Timestamp, UserId};
-use rusqlite::{Connection, params};
+use claim::{Timestamp, UserId};
+use rusqlite::Connection;
 
 use crate::rows;
-
-pub(super) fn rows(
-    connection: &Connection,
-    tenant: TenantId,
-    since: i64,
-    limit: u32,
-) -> rusqlite::Result<Vec<AuditRow>> {
-    connection
-        .prepare_cached(
-            "SELECT seq, at, actor_kind, actor, action, device, outcome, reason, evidence, count, request_id FROM audit \
-             WHERE tenant = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-        )?
-        .query_map(params![tenant.as_bytes(), since, limit], |row| {
-            let kind: String = row.get(2)?;
-            let actor = UserId::from_bytes(rows::bytes(row, 3)?);
-            Ok(AuditRow {
-                seq: row.get(0)?,
-                at: rows::instant(row, 1)?,
-                actor: format!("{kind}:{actor}"),
-                action: row.get(4)?,
-                device: rows::optional_bytes(row, 5)?.map(DeviceId::from_bytes),
-                outcome: row.get(6)?,
-                reason: row.get(7)?,
-                evidence: row.get(8)?,
-                count: row.get(9)?,
-                request_id: row.get(10)?,
-            })
-        })?
-        .collect()
-}
 
 pub(super) fn charged(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<(AttemptKeys, Timestamp)>> {
     connection

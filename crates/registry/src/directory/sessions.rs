@@ -1,13 +1,10 @@
-//! Refresh tokens, as digests, and the key that signs access tokens.
+//! Refresh tokens, as digests.
 
-use std::sync::Arc;
-
-use claim::directory::{DirectoryError, RefreshSession, RefreshUse};
-use claim::{Secret, Timestamp, UserId};
+use claim::directory::{RefreshSession, RefreshUse};
+use claim::{Timestamp, UserId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::rows;
-use crate::sealing::Sealer;
 use crate::writer::Fault;
 
 /// Live refresh tokens of one account; the oldest go, so that signing in again and again stores a bounded amount.
@@ -52,31 +49,4 @@ pub(super) fn rotate(
     let account = UserId::from_bytes(account);
     insert(connection, &RefreshSession { digest: successor, account, family, expires_at })?;
     Ok(RefreshUse::Rotated(account))
-}
-
-/// The key's id and the key.
-pub(super) type SigningKey = (String, Arc<Secret<Vec<u8>>>);
-
-pub(super) fn signing_key(connection: &Connection, sealer: &Sealer, now: Timestamp) -> Result<SigningKey, Fault> {
-    let row: Option<(String, Vec<u8>)> = connection
-        .query_row("SELECT kid, sealed FROM signing_key ORDER BY created_at DESC LIMIT 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .optional()?;
-    if let Some((kid, sealed)) = row {
-        let key = sealer
-            .open(&[b"signing_key", kid.as_bytes()], &sealed)
-            .ok_or(DirectoryError::Refused("the signing key was sealed under another master key"))?;
-        return Ok((kid, Arc::new(key)));
-    }
-    let mut key = Secret::new(vec![0; 32]);
-    let no_randomness = DirectoryError::Unavailable;
-    getrandom::fill(key.expose_mut()).map_err(|_| no_randomness.clone())?;
-    let kid = UserId::random().to_string();
-    let sealed = sealer.seal(&[b"signing_key", kid.as_bytes()], key.expose()).ok_or(no_randomness)?;
-    connection.execute(
-        "INSERT INTO signing_key (kid, sealed, created_at) VALUES (?1, ?2, ?3)",
-        params![kid, sealed, now.as_millis()],
-    )?;
-    Ok((kid, Arc::new(key)))
 }

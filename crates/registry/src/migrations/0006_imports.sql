@@ -31,11 +31,12 @@ CREATE INDEX import_tenant ON import (tenant);
 CREATE INDEX import_state ON import (state);
 
 CREATE TABLE import_batch (
+    rid INTEGER PRIMARY KEY,
     job INTEGER NOT NULL REFERENCES import (rid) ON DELETE CASCADE,
     last INTEGER NOT NULL, -- its last row
     sealed BLOB NOT NULL,
-    PRIMARY KEY (job, last)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (job, last)
+) STRICT;
 
 CREATE TABLE import_row (
     job INTEGER NOT NULL REFERENCES import (rid) ON DELETE CASCADE,
