@@ -24,6 +24,7 @@ const CALLS: &[(&str, &str)] = &[
     ("get", "/api/deviceProfiles"),
     ("post", "/api/relation"),
     ("get", "/api/claimd/v1/audit"),
+    ("get", "/api/claimd/v1/watch"),
     ("post", "/api/claimd/v1/applications"),
     ("put", "/api/claimd/v1/applications/{application}/devices/{device}/code"),
     ("post", "/api/v3/edcs/claim"),

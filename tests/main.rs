@@ -21,3 +21,4 @@ mod owners;
 mod promises;
 mod refusals;
 mod stack;
+mod watch;

@@ -1,6 +1,7 @@
 //! What every end-to-end test stands on.
 
 pub mod coap;
+pub mod live;
 pub mod mqtt;
 pub mod server;
 pub mod tools;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use claim::policy::Disclosure;
+use claim::watch::WatchLimits;
 use serde::{Deserialize, Serialize};
 
 /// The `[owner_api]` section of the configuration.
@@ -33,6 +34,10 @@ pub struct Config {
     pub applications_per_customer: u32,
     /// Devices that a customer's users may register in them.
     pub devices_per_customer: u32,
+    /// Live views (`/api/claimd/v1/watch`) open at once on this node.
+    pub live_viewers: usize,
+    /// Happenings that wait for a live view that does not keep up; beyond them it misses some. 1 or more.
+    pub live_queue: usize,
     /// Passwords being hashed at once, 19 MiB each; 0: as many as there are CPUs.
     pub hashing_at_once: usize,
     /// Requests that wait for a free hasher; one more is told to come again.
@@ -52,8 +57,17 @@ impl Default for Config {
             wrong_passwords_window: Duration::from_secs(15 * 60),
             applications_per_customer: 100,
             devices_per_customer: 10_000,
+            live_viewers: WatchLimits::default().viewers,
+            live_queue: WatchLimits::default().queue,
             hashing_at_once: 0,
             hashing_queue: 64,
         }
+    }
+}
+
+impl Config {
+    /// The bounds of the live feed.
+    pub fn watch(&self) -> WatchLimits {
+        WatchLimits { viewers: self.live_viewers, queue: self.live_queue }
     }
 }

@@ -30,6 +30,7 @@ use axum::Router;
 use axum::http::Extensions;
 use claim::applications::Applications;
 use claim::directory::{Account, Directory, DirectoryError};
+use claim::watch::WatchFeed;
 use claim::{Confirmation, Keyring, Origin, Secret, Timestamp, UserId};
 use listener::PeerAddress;
 use moka::sync::Cache;
@@ -52,6 +53,8 @@ pub struct ApiParts {
     pub directory: Arc<dyn Directory>,
     /// Applications and the devices listed in them.
     pub applications: Arc<dyn Applications>,
+    /// What happens to claims, live.
+    pub watch: Arc<WatchFeed>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.

@@ -13,6 +13,7 @@ use claim::directory::Directory;
 use claim::event::StateFeed;
 use claim::intake::IntakeParts;
 use claim::ports::{DeviceRegistry, Meter};
+use claim::watch::WatchFeed;
 use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
 use claim_cache::{MemoryAttempts, MemoryClaimCache, MemoryRates, Sweeper, SystemClock};
 use listener::Listener;
@@ -32,6 +33,7 @@ pub(crate) struct Node {
     pub(crate) cache: Arc<MemoryClaimCache>,
     pub(crate) sweeper: Sweeper,
     pub(crate) feed: Arc<StateFeed>,
+    pub(crate) watch: Arc<WatchFeed>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mqtt: MqttTransport,
     pub(crate) coap: Option<CoapTransport>,
@@ -78,6 +80,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     attempts.restore(directory.charged_tries(clock.now().minus(memory)).await.map_err(store_away)?);
 
     let feed = Arc::new(StateFeed::default());
+    let watch = Arc::new(WatchFeed::new(settings.owner_api.watch()));
     let metrics = Arc::new(Metrics::new());
     let meter: Arc<dyn Meter> = metrics.clone();
     let devices: Arc<dyn DeviceRegistry> = registry.clone();
@@ -87,6 +90,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         rates: Arc::new(MemoryRates::new(&settings.claim_cache)),
         meter: meter.clone(),
         feed: feed.clone(),
+        watch: watch.clone(),
         keyring: keyring.clone(),
         policy: settings.claim.clone(),
         gateway: settings.gateway.clone(),
@@ -97,6 +101,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         cache: cache.clone(),
         attempts,
         meter,
+        watch: watch.clone(),
         keyring: keyring.clone(),
         policy: settings.claim.clone(),
         budgets: settings.attempts.clone(),
@@ -135,6 +140,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         confirmation,
         directory,
         applications: registry.clone(),
+        watch: watch.clone(),
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),
@@ -160,7 +166,22 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
             Fault::plain(format!("no thread for the sweeper: {error}")).next("raise the limit of threads")
         })?
     };
-    Ok(Node { clock, registry, cache, sweeper, feed, metrics, mqtt, coap, site, bound, data_dir, first_password, lock })
+    Ok(Node {
+        clock,
+        registry,
+        cache,
+        sweeper,
+        feed,
+        watch,
+        metrics,
+        mqtt,
+        coap,
+        site,
+        bound,
+        data_dir,
+        first_password,
+        lock,
+    })
 }
 
 /// One server a folder: a second one would write the same journal.

@@ -1,6 +1,7 @@
 //! The command line: what may be asked for. What is done about it is in `commands` and `serve`.
 
 pub(crate) mod remote;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Audit(remote::With<remote::AuditCommand>),
     /// Claims by a device's name
     Claim(remote::With<remote::ClaimCommand>),
+    /// See each claim message as it comes in, and why one was refused
+    Watch(watch::WatchArgs),
     /// QR codes of devices, on the terminal or as files
     Qr(remote::QrArgs),
     /// Completions for a shell, on standard output

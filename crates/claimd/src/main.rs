@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::Gateway(command) => remote::gateway(&command),
         Command::Audit(command) => remote::audit(&command),
         Command::Claim(command) => remote::claim(&command),
+        Command::Watch(args) => remote::watch(&args),
         Command::Qr(args) => remote::qr(&args),
         Command::Completions { shell } => commands::papers::completions(shell),
         Command::Man { out } => commands::papers::man(&out),

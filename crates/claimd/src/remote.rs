@@ -10,6 +10,7 @@ mod people;
 mod profile;
 mod qr;
 mod show;
+mod watch;
 
 use std::io::{IsTerminal, Read};
 use std::time::SystemTime;
@@ -23,6 +24,7 @@ pub(crate) use claims::claim;
 pub(crate) use makers::{application, device};
 pub(crate) use people::{account, audit, customer, gateway};
 pub(crate) use qr::qr;
+pub(crate) use watch::watch;
 
 use client::Client;
 use show::Shown;

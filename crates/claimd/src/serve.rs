@@ -88,6 +88,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         cache,
         sweeper,
         feed,
+        watch,
         metrics,
         mqtt,
         coap,
@@ -129,6 +130,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         mqtt: mqtt.stats(),
         coap: coap.as_ref().map(transport_coap::CoapTransport::stats),
         dispatch,
+        watch: Arc::clone(&watch),
         data_dir,
         draining: AtomicBool::new(false),
     });
@@ -172,6 +174,8 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     tracing::info!("stopping");
     vitals.draining.store(true, Ordering::Relaxed);
     tokio::time::sleep(settings.server.drain_notice).await;
+    // Live views have no end of their own.
+    watch.close();
     let grace = settings.server.drain_timeout;
     let ((), (), (), _) = tokio::join!(
         async {

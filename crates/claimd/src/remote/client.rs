@@ -1,9 +1,11 @@
 //! Requests to a running server, and what their refusals mean for the exit code.
 
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::http::{Method, Request};
+use ureq::Body;
+use ureq::http::{Method, Request, Response};
 
 use super::{Done, Stop, profile};
 use crate::cli::remote::RemoteArgs;
@@ -59,25 +61,47 @@ impl Client {
     }
 
     pub(super) fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Done<Answer> {
+        let response = self.agent.run(self.request(method, path, body)?).map_err(|error| self.unreachable(&error))?;
+        self.read(response)
+    }
+
+    /// The body of an answer that comes bit by bit and has no end; a silence of `patience` ends it with an error.
+    pub(super) fn open(&self, path: &str, patience: Duration) -> Done<Result<impl BufRead + use<>, Answer>> {
+        let request = self.agent.configure_request(self.request(Method::GET, path, None)?);
+        let request =
+            request.timeout_global(None).timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE));
+        let request = request.timeout_per_read(Some(patience)).build();
+        let response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        if response.status().as_u16() >= 400 {
+            return self.read(response).map(Err);
+        }
+        Ok(Ok(BufReader::new(response.into_body().into_reader())))
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Done<Request<String>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(key) = &self.key {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
         let text = body.map(Value::to_string).unwrap_or_default();
-        let request = request.header("Content-Type", "application/json").body(text).map_err(|_| {
-            Stop::usage("the request cannot be written", "look for unusual characters in what you gave")
-        })?;
-        let unreachable = |error: ureq::Error| {
-            let next = format!("is it running, and is {} its address? see `claimd login --url`", self.url);
-            Stop::new(Exit::Unavailable, format!("{} does not answer: {error}", self.url), next)
-        };
-        let mut response = self.agent.run(request).map_err(unreachable)?;
+        request
+            .header("Content-Type", "application/json")
+            .body(text)
+            .map_err(|_| Stop::usage("the request cannot be written", "look for unusual characters in what you gave"))
+    }
+
+    fn read(&self, mut response: Response<Body>) -> Done<Answer> {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (reason, wait) = (header("claim-reason"), header("retry-after"));
         let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().map_err(unreachable)?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Answer { status, body, reason, wait })
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Stop {
+        let next = format!("is it running, and is {} its address? see `claimd login --url`", self.url);
+        Stop::new(Exit::Unavailable, format!("{} does not answer: {error}", self.url), next)
     }
 
     /// Every row of a list.
