@@ -1,6 +1,7 @@
 //! The command line: what may be asked for. What is done about it is in `commands` and `serve`.
 
 pub(crate) mod remote;
+pub(crate) mod snippet;
 pub(crate) mod watch;
 
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Claim(remote::With<remote::ClaimCommand>),
     /// See each claim message as it comes in, and why one was refused
     Watch(watch::WatchArgs),
+    /// Print a program that claims a device, in your language
+    Snippet(snippet::SnippetArgs),
     /// QR codes of devices, on the terminal or as files
     Qr(remote::QrArgs),
     /// Completions for a shell, on standard output

@@ -13,6 +13,7 @@ mod metrics;
 mod out;
 mod remote;
 mod serve;
+mod snippet;
 mod vitals;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Audit(command) => remote::audit(&command),
         Command::Claim(command) => remote::claim(&command),
         Command::Watch(args) => remote::watch(&args),
+        Command::Snippet(args) => snippet::run(&args),
         Command::Qr(args) => remote::qr(&args),
         Command::Completions { shell } => commands::papers::completions(shell),
         Command::Man { out } => commands::papers::man(&out),

@@ -23,6 +23,7 @@ use crate::out::{self, Exit};
 pub(crate) use claims::claim;
 pub(crate) use makers::{application, device};
 pub(crate) use people::{account, audit, customer, gateway};
+pub(crate) use profile::server_address;
 pub(crate) use qr::qr;
 pub(crate) use watch::watch;
 
