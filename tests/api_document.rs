@@ -28,6 +28,7 @@ const CALLS: &[(&str, &str)] = &[
     ("get", "/api/claimd/v1/keys"),
     ("post", "/api/claimd/v1/keys/jwt/rotate"),
     ("post", "/api/claimd/v1/keys/master/rotate"),
+    ("get", "/api/claimd/v1/watch"),
     ("post", "/api/claimd/v1/applications"),
     ("put", "/api/claimd/v1/applications/{application}/devices/{device}/code"),
     ("post", "/api/v3/edcs/claim"),

@@ -9,7 +9,7 @@ use crate::harness::tools::{program, root, run, said};
 use crate::harness::{Server, World};
 
 /// All `sh` blocks of a page, one after the other.
-fn blocks(page: &str) -> String {
+pub fn blocks(page: &str) -> String {
     let text = std::fs::read_to_string(root().join("docs").join(page)).expect("the page");
     let blocks: Vec<&str> =
         text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().expect("the end of the block")).collect();

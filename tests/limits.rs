@@ -7,6 +7,7 @@ use coap_lite::{CoapOption, RequestType};
 use serde_json::{Map, Value, json};
 
 use crate::harness::coap::{claim_in_blocks, packet};
+use crate::harness::live::LiveView;
 use crate::harness::server::{ADMIN, ADMIN_PASSWORD};
 use crate::harness::{Client, Coap, Heard, Mqtt, Server, Version, World, raw_http};
 
@@ -102,6 +103,7 @@ fn rows() -> Vec<Row> {
         row("owner_api.wrong_passwords", 3, &[("CLAIMD_OWNER_API__WRONG_PASSWORDS_PER_ADDRESS", "3")], |s, w, n| passwords(s, w, n, |n| format!("{n}@example.com")), "429"),
         row("owner_api.applications_per_customer", 3, &[("CLAIMD_OWNER_API__APPLICATIONS_PER_CUSTOMER", "3")], |_, w, n| made(w, n, false), "409"),
         row("owner_api.devices_per_customer", 3, &[("CLAIMD_OWNER_API__DEVICES_PER_CUSTOMER", "3")], |_, w, n| made(w, n, true), "409"),
+        row("owner_api.live_viewers", 3, &[("CLAIMD_OWNER_API__LIVE_VIEWERS", "3")], live_views, "503"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_TRANSFERS_PER_PEER", "3"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_BYTES", "48"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
     ]
@@ -286,6 +288,12 @@ fn customer(bytes: usize) -> String {
     let body = json!({"title": "c", "address": ""}).to_string();
     let filler = "a".repeat(bytes - body.len());
     json!({"title": "c", "address": filler}).to_string()
+}
+
+/// The last of `n` live views, all open at the same time.
+fn live_views(server: &Server, world: &World, n: usize) -> Result<(), String> {
+    let views: Vec<_> = (0..n).map(|_| LiveView::open(server, &world.maker, "")).collect();
+    views.last().map_or(Ok(()), |view| said(view.status))
 }
 
 /// `n` sign-ins, the last with the right name and password.

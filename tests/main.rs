@@ -24,4 +24,6 @@ mod mqtt_rules;
 mod owners;
 mod promises;
 mod refusals;
+mod snippets;
 mod stack;
+mod watch;

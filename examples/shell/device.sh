@@ -8,9 +8,10 @@ mosquitto_pub -h "${CLAIMD_MQTT%:*}" -p "${CLAIMD_MQTT##*:}" -V 5 -u "$DEVICE_TO
 echo "mqtt: registered"
 
 coap=$(command -v coap-client || command -v coap-client-notls)
-# coap-client says nothing on 2.01 and the code on anything else.
-answer=$("$coap" -m post -e "$body" "coap://$CLAIMD_COAP/api/v1/$DEVICE_TOKEN/claim" 2>&1)
-[ -z "$answer" ] || { echo "coap: $answer"; exit 1; }
+# By itself coap-client is as silent on 2.01 as when nobody answers; at this level it shows what it hears.
+heard=$("$coap" -v 6 -m post -e "$body" "coap://$CLAIMD_COAP/api/v1/$DEVICE_TOKEN/claim" 2>&1)
+answer=$(grep -o 'c:[245]\.[0-9][0-9].*' <<<"$heard" | tail -n 1 || true)
+[[ $answer == c:2.01* ]] || { echo "coap: ${answer:-no answer}"; exit 1; }
 echo "coap: registered"
 
 curl -sS --fail-with-body -d "$body" "http://$CLAIMD_HTTP/api/v1/$DEVICE_TOKEN/claim"

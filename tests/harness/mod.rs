@@ -2,6 +2,7 @@
 
 pub mod coap;
 pub mod desk;
+pub mod live;
 pub mod mqtt;
 pub mod server;
 pub mod tools;

@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "/usr/bin/curl"),
     ("jq", "/usr/bin/jq"),
     ("zbar-tools", "/usr/bin/zbarimg"),
+    ("nodejs", "/usr/bin/node"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
 ];

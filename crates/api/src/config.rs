@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use claim::policy::Disclosure;
+use claim::watch::WatchLimits;
 use serde::{Deserialize, Serialize};
 
 /// The `[owner_api]` section of the configuration.
@@ -42,6 +43,10 @@ pub struct Config {
     /// How long an import that is over, and its codes, are kept.
     #[serde(with = "humantime_serde")]
     pub imports_kept: Duration,
+    /// Live views (`/api/claimd/v1/watch`) open at once on this node.
+    pub live_viewers: usize,
+    /// Happenings that wait for a live view that does not keep up; beyond them it misses some. 1 or more.
+    pub live_queue: usize,
     /// Passwords being hashed at once, 19 MiB each; 0: as many as there are CPUs.
     pub hashing_at_once: usize,
     /// Requests that wait for a free hasher; one more is told to come again.
@@ -65,8 +70,17 @@ impl Default for Config {
             import_rows: 2_000_000,
             imports_per_tenant: 4,
             imports_kept: Duration::from_secs(7 * 24 * 3600),
+            live_viewers: WatchLimits::default().viewers,
+            live_queue: WatchLimits::default().queue,
             hashing_at_once: 0,
             hashing_queue: 64,
         }
+    }
+}
+
+impl Config {
+    /// The bounds of the live feed.
+    pub fn watch(&self) -> WatchLimits {
+        WatchLimits { viewers: self.live_viewers, queue: self.live_queue }
     }
 }

@@ -100,6 +100,11 @@ impl Op {
         Self { answer: plain("text/plain", json!({"type": "string"})), ..self }
     }
 
+    /// Server-sent events, each with an object of `T` as its data.
+    pub(crate) fn events<T: ToSchema>(self) -> Self {
+        Self { answer: Shape { media: "text/event-stream", ..shape::<T>() }, ..self }
+    }
+
     pub(crate) fn object(self) -> Self {
         Self { answer: plain("application/json", json!({"type": "object"})), ..self }
     }

@@ -67,7 +67,7 @@ pub(crate) async fn identify(State(api): State<Api>, mut request: Request, next:
 }
 
 /// `X-Authorization` first, else `Authorization` (thingsboard.md 3).
-async fn identity(api: &Api, headers: &HeaderMap) -> Option<Result<Arc<Account>, Fault>> {
+pub(crate) async fn identity(api: &Api, headers: &HeaderMap) -> Option<Result<Arc<Account>, Fault>> {
     let value = headers.get("x-authorization").or_else(|| headers.get(header::AUTHORIZATION))?;
     let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
     let Some((_, token)) = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {

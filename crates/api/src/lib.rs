@@ -34,6 +34,7 @@ use claim::audit::AuditLog;
 use claim::directory::{Account, Directory, DirectoryError};
 use claim::imports::Imports;
 use claim::keys::{MasterKeys, SigningKeys};
+use claim::watch::WatchFeed;
 use claim::{Confirmation, Keyring, Origin, Timestamp, UserId};
 use claim_codes::Style;
 use claim_codes::import::manifest::Trust;
@@ -70,6 +71,8 @@ pub struct ApiParts {
     pub check_symbol: bool,
     /// The audit log.
     pub audit: Arc<dyn AuditLog>,
+    /// What happens to claims, live.
+    pub watch: Arc<WatchFeed>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.

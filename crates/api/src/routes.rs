@@ -17,6 +17,7 @@ mod profiles;
 mod qr_codes;
 mod sign_in;
 mod users;
+mod watch;
 
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -45,6 +46,7 @@ pub(crate) fn all(api: Api) -> Router {
     let table = faces::listings(table);
     let table = faces::imports(table);
     let table = faces::stack(table);
+    let table = watch::route(table);
     let (router, document) = table
         .get(DOCUMENT, Op::new("claimd", "This document").public().object(), get(|| async { Bytes::new() }))
         .finish();

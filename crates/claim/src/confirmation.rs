@@ -13,6 +13,7 @@ use crate::device::{DeviceId, DeviceName, TenantId};
 use crate::eui::Eui64;
 use crate::event::{AuditAction, AuditActor, AuditNote, ClaimState, Evidence};
 use crate::limits::AttemptBudgets;
+use crate::message;
 use crate::origin::Origin;
 use crate::owner::{Actor, Authority, CustomerId};
 use crate::policy::{ClaimPolicy, WindowState, window};
@@ -22,6 +23,7 @@ use crate::ports::{
 };
 use crate::secret::{ClaimSecret, Keyring, SecretDigest};
 use crate::time::Timestamp;
+use crate::watch::{self, WatchFeed};
 
 pub use outcome::{ConfirmOutcome, Refusal, RefusalCause, Shown, UnclaimOutcome};
 
@@ -35,6 +37,8 @@ pub struct ConfirmationParts {
     pub attempts: Arc<dyn AttemptLedger>,
     /// Outcome counters.
     pub meter: Arc<dyn Meter>,
+    /// Who watches what happens.
+    pub watch: Arc<WatchFeed>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// Claim rules.
@@ -112,9 +116,11 @@ impl Confirmation {
         };
         let Some(customer) = customer else {
             self.parts.meter.confirmation("forbidden", Evidence::None);
+            self.show(&request, None, &ConfirmOutcome::Forbidden, origin, now);
             return ConfirmOutcome::Forbidden;
         };
-        let outcome = self.confirm_for(customer, &request, origin, now).await;
+        let (outcome, name) = self.confirm_for(customer, &request, origin, now).await;
+        self.show(&request, name, &outcome, origin, now);
         self.parts.meter.confirmation(outcome.name(), outcome.evidence());
         if let (Some(key), Some(answer)) = (&request.retry, outcome.to_remember()) {
             // Best effort: without it a repeat is evaluated again, which is safe.
@@ -123,18 +129,38 @@ impl Confirmation {
         outcome
     }
 
+    /// Tells those who watch; an EUI that is no device's is shown as it was asked.
+    fn show(
+        &self,
+        request: &ConfirmRequest<'_>,
+        name: Option<DeviceName>,
+        outcome: &ConfirmOutcome,
+        origin: &Origin,
+        now: Timestamp,
+    ) {
+        self.parts.watch.tell(request.actor.tenant, || {
+            let device = match (name, request.device) {
+                (Some(name), _) => name.shared(),
+                (None, DeviceRef::Name(asked)) => message::shown(asked),
+                (None, DeviceRef::Eui { dev_eui, .. }) => dev_eui.to_string().into(),
+            };
+            watch::confirmed(device, &request.actor, outcome, origin, now)
+        });
+    }
+
+    /// The outcome, and the device's name as far as it was looked at.
     async fn confirm_for(
         &self,
         customer: CustomerId,
         request: &ConfirmRequest<'_>,
         origin: &Origin,
         now: Timestamp,
-    ) -> ConfirmOutcome {
+    ) -> (ConfirmOutcome, Option<DeviceName>) {
         if let Some(key) = &request.retry {
             match self.first_answer(key).await {
-                Ok(Some(answer)) => return answer,
+                Ok(Some(answer)) => return (answer, None),
                 Ok(None) => {}
-                Err(Unavailable) => return ConfirmOutcome::Unavailable,
+                Err(Unavailable) => return (ConfirmOutcome::Unavailable, None),
             }
         }
         let actor = &request.actor;
@@ -144,7 +170,7 @@ impl Confirmation {
             DeviceRef::Eui { dev_eui, join_eui } => {
                 match self.parts.registry.name_of(actor.tenant, dev_eui, join_eui).await {
                     Ok(name) => (name, Cow::Owned(dev_eui.to_string())),
-                    Err(Unavailable) => return ConfirmOutcome::Unavailable,
+                    Err(Unavailable) => return (ConfirmOutcome::Unavailable, None),
                 }
             }
         };
@@ -156,11 +182,11 @@ impl Confirmation {
                 self.parts.meter.attempt_blocked(scope);
                 let outcome = ConfirmOutcome::RateLimited { scope, retry_after };
                 self.parts.registry.note(audit(request, None, keys, &outcome, false, origin, now));
-                return outcome;
+                return (outcome, name);
             }
-            Err(ReserveError::Unavailable) => return ConfirmOutcome::Unavailable,
+            Err(ReserveError::Unavailable) => return (ConfirmOutcome::Unavailable, name),
         };
-        let (outcome, device) = self.evaluate(customer, request, name, reservation, origin, now).await;
+        let (outcome, device) = self.evaluate(customer, request, name.as_ref(), reservation, origin, now).await;
         let charged = outcome.charged();
         if !charged {
             // If the refund is lost the budget is tighter than it should be for ten minutes; never wider.
@@ -175,7 +201,7 @@ impl Confirmation {
                 self.parts.registry.note(note);
             }
         }
-        outcome
+        (outcome, name)
     }
 
     /// The answer the retry key already has.
@@ -194,13 +220,13 @@ impl Confirmation {
         &self,
         customer: CustomerId,
         request: &ConfirmRequest<'_>,
-        name: Option<DeviceName>,
+        name: Option<&DeviceName>,
         reservation: Reservation,
         origin: &Origin,
         now: Timestamp,
     ) -> (ConfirmOutcome, Option<DeviceId>) {
         let left = reservation.left;
-        let subject = match self.find(request, name.as_ref()).await {
+        let subject = match self.find(request, name).await {
             Ok(subject) => subject,
             Err(Unavailable) => return (ConfirmOutcome::Unavailable, None),
         };
@@ -214,7 +240,7 @@ impl Confirmation {
         let (subject, proof) = match proof {
             Some(proof @ Proof::Right(..)) => (subject, Some(proof)),
             // The evidence may have been spent between the two reads by a confirm that won; the row then tells.
-            _ => match self.find(request, name.as_ref()).await {
+            _ => match self.find(request, name).await {
                 Ok(subject) => {
                     let proof = subject.as_ref().map(|subject| self.prove(subject, sighting, &shown, now));
                     (subject, proof)
@@ -380,7 +406,11 @@ impl Confirmation {
     /// Gives ownership back: the owning customer's users, or the tenant's admin. For anyone else the device does not
     /// exist. Whatever evidence there was before is void afterwards.
     pub async fn unclaim(&self, actor: Actor, name: &str, origin: &Origin, now: Timestamp) -> UnclaimOutcome {
-        let (outcome, device) = self.try_unclaim(actor, name, origin, now).await;
+        let (outcome, reason, device) = self.try_unclaim(actor, name, origin, now).await;
+        self.parts.watch.tell(actor.tenant, || {
+            let device = DeviceName::parse(name).map_or_else(|_| message::shown(name), |name| name.shared());
+            watch::unclaimed(device, &actor, &outcome, reason, origin, now)
+        });
         let by = match actor.authority {
             Authority::TenantAdmin => "admin",
             Authority::CustomerUser(_) => "owner",
@@ -411,20 +441,42 @@ impl Confirmation {
         name: &str,
         origin: &Origin,
         now: Timestamp,
-    ) -> (UnclaimOutcome, Option<DeviceId>) {
+    ) -> (UnclaimOutcome, &'static str, Option<DeviceId>) {
         let Ok(name) = DeviceName::parse(name) else {
-            return (UnclaimOutcome::NotFound, None);
+            return (UnclaimOutcome::NotFound, "unknown_name", None);
         };
         let device = match self.parts.registry.find(actor.tenant, &name).await {
             Ok(Some(subject)) => subject.device.id,
-            Ok(None) => return (UnclaimOutcome::NotFound, None),
-            Err(Unavailable) => return (UnclaimOutcome::Unavailable, None),
+            Ok(None) => return (UnclaimOutcome::NotFound, "unknown_name", None),
+            Err(Unavailable) => return (UnclaimOutcome::Unavailable, "unavailable", None),
         };
-        (self.release(actor, device, origin, now).await, Some(device))
+        let (outcome, reason) = self.try_release(actor, device, origin, now).await;
+        (outcome, reason, Some(device))
     }
 
     /// As [`Confirmation::unclaim`], for a device known by id.
     pub async fn release(&self, actor: Actor, device: DeviceId, origin: &Origin, now: Timestamp) -> UnclaimOutcome {
+        let (outcome, reason) = self.try_release(actor, device, origin, now).await;
+        if self.parts.watch.watched() {
+            // Asked for by id; those who watch want the name, as far as the device is the tenant's.
+            let known = self.parts.registry.device(device).await.ok().flatten();
+            let known = known.filter(|known| known.tenant == actor.tenant);
+            self.parts.watch.tell(actor.tenant, || {
+                let name = known.map_or_else(|| device.to_string().into(), |known| known.name.shared());
+                watch::unclaimed(name, &actor, &outcome, reason, origin, now)
+            });
+        }
+        outcome
+    }
+
+    /// The outcome and its exact reason.
+    async fn try_release(
+        &self,
+        actor: Actor,
+        device: DeviceId,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> (UnclaimOutcome, &'static str) {
         let release = ReleaseOwner {
             tenant: actor.tenant,
             device,
@@ -434,20 +486,22 @@ impl Confirmation {
             now,
             origin,
         };
-        let (outcome, fence) = match self.parts.registry.release_owner(release).await {
-            Ok(Release::Released { previous, fence }) => (UnclaimOutcome::Released { device, previous }, Some(fence)),
-            Ok(Release::Unowned { fence: Some(fence) }) => (UnclaimOutcome::Unowned { device }, Some(fence)),
-            Ok(Release::Unowned { fence: None } | Release::NotHolder | Release::Gone) => {
-                (UnclaimOutcome::NotFound, None)
+        let (outcome, reason, fence) = match self.parts.registry.release_owner(release).await {
+            Ok(Release::Released { previous, fence }) => {
+                (UnclaimOutcome::Released { device, previous }, "released", Some(fence))
             }
-            Err(WriteError::Unavailable) => (UnclaimOutcome::Unavailable, None),
-            Err(WriteError::OutcomeUnknown) => (UnclaimOutcome::OutcomeUnknown, None),
+            Ok(Release::Unowned { fence: Some(fence) }) => (UnclaimOutcome::Unowned { device }, "unowned", Some(fence)),
+            Ok(Release::Unowned { fence: None }) => (UnclaimOutcome::NotFound, "no_owner", None),
+            Ok(Release::NotHolder) => (UnclaimOutcome::NotFound, "not_holder", None),
+            Ok(Release::Gone) => (UnclaimOutcome::NotFound, "unknown_name", None),
+            Err(WriteError::Unavailable) => (UnclaimOutcome::Unavailable, "unavailable", None),
+            Err(WriteError::OutcomeUnknown) => (UnclaimOutcome::OutcomeUnknown, "outcome_unknown", None),
         };
         if let Some(fence) = fence {
             // Room for others; the fence has already made it void.
             let _ = self.parts.cache.withdraw(device, fence).await;
         }
-        outcome
+        (outcome, reason)
     }
 
     /// The claim state of a device, for its owner or its tenant's admin; `None` for anyone else.

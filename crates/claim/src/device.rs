@@ -120,7 +120,7 @@ impl DeviceName {
         if text.len() > NAME_BYTES * 3 {
             return Err(NameFault::TooLong);
         }
-        if text.chars().any(|c| c.is_control() || is_bidi_control(c)) {
+        if text.chars().any(is_hidden) {
             return Err(NameFault::Control);
         }
         let name: Arc<str> = match is_nfc_quick(text.chars()) {
@@ -142,6 +142,11 @@ impl DeviceName {
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
+}
+
+/// Characters that a name may not have: they hide or reorder the text around them.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control() || is_bidi_control(c)
 }
 
 /// Characters that change the direction of the text around them (Unicode `Bidi_Control`), or that break lines.

@@ -4,6 +4,7 @@
 //! as durable as configured. No transport adds a rule of its own.
 
 mod batch;
+mod hindrance;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,13 @@ use crate::ports::{
 };
 use crate::secret::Keyring;
 use crate::time::Timestamp;
+use crate::watch::{self, By, WatchFeed};
 
 pub use batch::{BatchReceipt, RefusedEntry};
+pub use hindrance::Hindrance;
+pub(crate) use hindrance::Submission;
+
+use hindrance::Denied;
 
 /// What intake needs; see [`Intake::new`].
 pub struct IntakeParts {
@@ -35,6 +41,8 @@ pub struct IntakeParts {
     pub meter: Arc<dyn Meter>,
     /// Who is told of new claim states.
     pub feed: Arc<StateFeed>,
+    /// Who watches what happens.
+    pub watch: Arc<WatchFeed>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// Claim rules.
@@ -302,13 +310,26 @@ impl Intake {
         now: Timestamp,
     ) -> Result<Receipt, SubmitError> {
         let result = self.try_submit(device, body, format, now).await;
-        let outcome = result.as_ref().map_or_else(SubmitError::outcome, |_| SubmitOutcome::Accepted);
+        let outcome = result.as_ref().map_or_else(|denied| denied.error.outcome(), |_| SubmitOutcome::Accepted);
         self.parts.meter.submission(origin.transport, ClaimSource::Device, outcome);
+        self.parts.watch.tell(device.tenant(), || {
+            let end = result.as_ref().map_or_else(Denied::submission, |receipt| Submission::Registered(*receipt));
+            watch::submitted((device.name().shared(), By::Device), end, Some(body), origin, now)
+        });
         match &result {
             Ok(receipt) => self.tell(device.id(), device.name(), receipt.expires_at),
-            Err(error) => self.note(device, Some(device.id()), error, origin, now),
+            Err(denied) => self.note(device, Some(device.id()), &denied.error, origin, now),
         }
-        result
+        Ok(result?)
+    }
+
+    /// A transport refused a device's message for its size, without reading it: counted, and told to those who watch.
+    pub fn refused_unread(&self, device: &AuthenticatedDevice, origin: &Origin, now: Timestamp) {
+        self.parts.meter.limit_reached(Hindrance::TooLarge.name());
+        self.parts.watch.tell(device.tenant(), || {
+            let end = Submission::Refused(SubmitOutcome::Malformed, Hindrance::TooLarge);
+            watch::submitted((device.name().shared(), By::Device), end, None, origin, now)
+        });
     }
 
     async fn try_submit(
@@ -317,11 +338,12 @@ impl Intake {
         body: &[u8],
         format: BodyFormat,
         now: Timestamp,
-    ) -> Result<Receipt, SubmitError> {
+    ) -> Result<Receipt, Denied> {
         let budget = Budget { tries: self.parts.limits.submit_per_device, window: MINUTE };
-        self.admit(device, 1, budget, "submit_per_device", now)?;
-        let message = ClaimMessage::parse(body, format).map_err(SubmitError::Malformed)?;
-        let standing = self.parts.registry.device(device.id()).await?.ok_or(SubmitError::Unauthenticated)?;
+        self.admit(device, 1, budget, Hindrance::DeviceRate, now)?;
+        let message = ClaimMessage::parse(body, format)?;
+        let gone = Hindrance::DeviceGone.refuses(SubmitError::Unauthenticated);
+        let standing = self.parts.registry.device(device.id()).await?.ok_or(gone)?;
         let claim = self.claim(&standing, &message, ClaimSource::Device, now)?;
         let recorded = self.parts.cache.record(claim, now).await.map_err(|error| self.refused_record(error))?;
         Ok(Receipt { expires_at: claim.expires_at, recorded })
@@ -332,16 +354,16 @@ impl Intake {
         device: &AuthenticatedDevice,
         cost: u32,
         budget: Budget,
-        limit: &'static str,
+        limit: Hindrance,
         now: Timestamp,
-    ) -> Result<(), SubmitError> {
+    ) -> Result<(), Denied> {
         self.parts.rates.admit(device.id(), cost, budget, now).map_err(|too_often| {
-            self.parts.meter.limit_reached(limit);
-            too_often.into()
+            self.parts.meter.limit_reached(limit.name());
+            limit.refuses(too_often)
         })
     }
 
-    fn refused_record(&self, error: RecordError) -> SubmitError {
+    fn refused_record(&self, error: RecordError) -> Denied {
         if let RecordError::Full { .. } = error {
             self.parts.meter.limit_reached("claim_cache.max_pending");
         }
@@ -356,12 +378,12 @@ impl Intake {
         message: &ClaimMessage<'_>,
         source: ClaimSource,
         now: Timestamp,
-    ) -> Result<PendingClaim, SubmitError> {
+    ) -> Result<PendingClaim, Denied> {
         if device.owner.is_some() {
-            return Err(SubmitError::AlreadyOwned);
+            return Err(Hindrance::Owned.refuses(SubmitError::AlreadyOwned));
         }
         if !self.parts.policy.allows(device) {
-            return Err(SubmitError::NotClaimable);
+            return Err(Hindrance::of(device).refuses(SubmitError::NotClaimable));
         }
         // A clock that lags the fence must not make a fresh announcement void.
         let received_at = match device.claim_reset_at {

@@ -33,6 +33,7 @@ pub mod policy;
 pub mod ports;
 pub mod secret;
 pub mod time;
+pub mod watch;
 
 pub use confirmation::Confirmation;
 pub use device::{AuthenticatedDevice, Device, DeviceCredential, DeviceId, DeviceName, TenantId};

@@ -5,7 +5,9 @@
 
 mod json;
 pub use json::owner_secret;
+mod place;
 mod protobuf;
+pub(crate) use place::place;
 #[cfg(test)]
 mod tests;
 
@@ -138,6 +140,25 @@ pub enum Malformed {
 pub const DEPTH: usize = 16;
 
 impl Malformed {
+    /// The fault's name, for filters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Malformed::NotJson => "not_json",
+            Malformed::NotAnObject => "not_an_object",
+            Malformed::DuplicateMember => "duplicate_member",
+            Malformed::TooDeep => "too_deep",
+            Malformed::SecretType => "secret_type",
+            Malformed::SecretTooLong => "secret_too_long",
+            Malformed::SecretNul => "secret_nul",
+            Malformed::Duration => "duration",
+            Malformed::NotProtobuf => "not_protobuf",
+            Malformed::Empty => "empty_batch",
+            Malformed::DuplicateDevice => "duplicate_device",
+            Malformed::EntryNotAnObject => "entry_not_an_object",
+            Malformed::Name => "device_name",
+        }
+    }
+
     /// What is wrong and what to send instead, for the device's developer.
     pub fn text(self) -> &'static str {
         match self {
@@ -164,11 +185,11 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// A name that was refused, as it may be shown back: cut to 255 bytes, control characters replaced.
-fn shown(name: &str) -> Arc<str> {
+/// A name that was refused, as it may be shown back: cut to 255 bytes, control and direction-changing characters replaced.
+pub(crate) fn shown(name: &str) -> Arc<str> {
     let mut end = name.len().min(crate::device::NAME_BYTES);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    name[..end].chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect::<String>().into()
+    name[..end].chars().map(|c| if crate::device::is_hidden(c) { '\u{FFFD}' } else { c }).collect::<String>().into()
 }

@@ -13,6 +13,7 @@ use claim::directory::Directory;
 use claim::event::StateFeed;
 use claim::intake::IntakeParts;
 use claim::ports::{DeviceRegistry, Meter};
+use claim::watch::WatchFeed;
 use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
 use claim_cache::{MemoryAttempts, MemoryClaimCache, MemoryRates, Sweeper, SystemClock};
 use claim_codes::import::manifest::Trust;
@@ -37,6 +38,7 @@ pub(crate) struct Node {
     pub(crate) feed: Arc<StateFeed>,
     /// Wakes whoever applies imports.
     pub(crate) imports_wait: Arc<Notify>,
+    pub(crate) watch: Arc<WatchFeed>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mqtt: MqttTransport,
     pub(crate) coap: Option<CoapTransport>,
@@ -87,6 +89,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     attempts.restore(directory.charged_tries(clock.now().minus(memory)).await.map_err(store_away)?);
 
     let feed = Arc::new(StateFeed::default());
+    let watch = Arc::new(WatchFeed::new(settings.owner_api.watch()));
     let metrics = Arc::new(Metrics::new());
     let meter: Arc<dyn Meter> = metrics.clone();
     let devices: Arc<dyn DeviceRegistry> = registry.clone();
@@ -96,6 +99,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         rates: Arc::new(MemoryRates::new(&settings.claim_cache)),
         meter: meter.clone(),
         feed: feed.clone(),
+        watch: watch.clone(),
         keyring: keyring.clone(),
         policy: settings.claim.clone(),
         gateway: settings.gateway.clone(),
@@ -106,6 +110,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         cache: cache.clone(),
         attempts,
         meter,
+        watch: watch.clone(),
         keyring: keyring.clone(),
         policy: settings.claim.clone(),
         budgets: settings.attempts.clone(),
@@ -151,6 +156,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         trust,
         check_symbol: settings.codes.check_symbol,
         audit: registry.clone(),
+        watch: watch.clone(),
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),
@@ -185,6 +191,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         sweeper,
         feed,
         imports_wait,
+        watch,
         metrics,
         mqtt,
         coap,

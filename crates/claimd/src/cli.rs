@@ -4,6 +4,8 @@ pub(crate) mod audit;
 pub(crate) mod imports;
 pub(crate) mod keys;
 pub(crate) mod remote;
+pub(crate) mod snippet;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,6 +65,10 @@ pub(crate) enum Command {
     Import(imports::ImportArgs),
     /// Write an application's devices to a file
     Export(imports::ExportArgs),
+    /// See each claim message as it comes in, and why one was refused
+    Watch(watch::WatchArgs),
+    /// Print a program that claims a device, in your language
+    Snippet(snippet::SnippetArgs),
     /// QR codes of devices, on the terminal or as files
     Qr(remote::QrArgs),
     /// Completions for a shell, on standard output

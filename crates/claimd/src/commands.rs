@@ -5,5 +5,5 @@ pub(crate) mod demo;
 pub(crate) mod papers;
 mod progress;
 mod report;
-mod signals;
+pub(crate) mod signals;
 pub(crate) mod simulate;

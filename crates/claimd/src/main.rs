@@ -15,6 +15,7 @@ mod remote;
 mod rotation;
 mod sealer;
 mod serve;
+mod snippet;
 mod vitals;
 
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
         Command::Import(args) => remote::import(&args),
         Command::Export(args) => remote::export(&args),
         Command::Keys(command) => remote::keys(&command),
+        Command::Watch(args) => remote::watch(&args),
+        Command::Snippet(args) => snippet::run(&args),
         Command::Qr(args) => remote::qr(&args),
         Command::Completions { shell } => commands::papers::completions(shell),
         Command::Man { out } => commands::papers::man(&out),

@@ -35,7 +35,12 @@ impl From<Exit> for ExitCode {
 
 /// Prints data. A reader that went away (`| head`) is no error.
 pub(crate) fn data(text: impl AsRef<str>) {
-    let _ = write_line(&mut io::stdout().lock(), text.as_ref());
+    let _ = try_data(text);
+}
+
+/// The same, for what has no end of its own: when the reader went away it is over.
+pub(crate) fn try_data(text: impl AsRef<str>) -> io::Result<()> {
+    write_line(&mut io::stdout().lock(), text.as_ref())
 }
 
 /// Prints talk: progress, hints, errors.

@@ -14,6 +14,7 @@ mod people;
 mod profile;
 mod qr;
 mod show;
+mod watch;
 
 use std::io::{IsTerminal, Read};
 use std::time::{Duration, SystemTime};
@@ -29,7 +30,9 @@ pub(crate) use imports::{export, import};
 pub(crate) use keys::keys;
 pub(crate) use makers::{application, device};
 pub(crate) use people::{account, customer, gateway};
+pub(crate) use profile::server_address;
 pub(crate) use qr::qr;
+pub(crate) use watch::watch;
 
 use client::Client;
 use show::Shown;

@@ -89,6 +89,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         sweeper,
         feed,
         imports_wait,
+        watch,
         metrics,
         mqtt,
         coap,
@@ -140,6 +141,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         coap: coap.as_ref().map(transport_coap::CoapTransport::stats),
         dispatch,
         seal_errors,
+        watch: Arc::clone(&watch),
         data_dir,
         draining: AtomicBool::new(false),
     });
@@ -183,6 +185,8 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     tracing::info!("stopping");
     vitals.draining.store(true, Ordering::Relaxed);
     tokio::time::sleep(settings.server.drain_notice).await;
+    // Live views have no end of their own.
+    watch.close();
     let grace = settings.server.drain_timeout;
     let ((), (), (), _) = tokio::join!(
         async {

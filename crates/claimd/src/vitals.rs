@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use claim::audit::AuditLog;
 use claim::directory::Directory;
 use claim::ports::Outbox;
+use claim::watch::WatchFeed;
 use claim_cache::MemoryClaimCache;
 use registry::SqliteRegistry;
 
@@ -25,6 +26,7 @@ pub(crate) struct Vitals {
     pub(crate) coap: Option<Arc<transport_coap::Stats>>,
     pub(crate) dispatch: Arc<DispatchStats>,
     pub(crate) seal_errors: Arc<AtomicU64>,
+    pub(crate) watch: Arc<WatchFeed>,
     pub(crate) data_dir: PathBuf,
     pub(crate) draining: AtomicBool,
 }
@@ -101,6 +103,7 @@ impl Vitals {
         for (name, help, read) in counters {
             add(name, help, Kind::Counter, "", coap(read));
         }
+        add("live_viewers", "Live views open", Kind::Gauge, "", self.watch.viewers() as f64);
         add("coap_observations", "Observations open", Kind::Gauge, "", coap(|stats| figure(&stats.observations)));
     }
 

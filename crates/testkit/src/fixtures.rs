@@ -12,6 +12,7 @@ use claim::intake::{BatchReceipt, IntakeParts};
 use claim::limits::{AttemptBudgets, IntakeLimits};
 use claim::policy::{ClaimPolicy, GatewayPolicy};
 use claim::ports::{AttemptLedger, ClaimCache, DeviceRegistry, Meter, SubmitRates};
+use claim::watch::WatchFeed;
 use claim::{
     BodyFormat, Confirmation, DeviceCredential, Intake, Keyring, Origin, SubmitError, TenantId, Timestamp, Transport,
 };
@@ -47,6 +48,8 @@ pub struct World {
     pub meter: Arc<RecordingMeter>,
     /// State changes go here.
     pub feed: Arc<StateFeed>,
+    /// Who watches.
+    pub watch: Arc<WatchFeed>,
     /// Subscribed to `feed`.
     pub listener: Arc<RecordingListener>,
     /// Digest keys.
@@ -78,6 +81,7 @@ impl Default for World {
             rates: Arc::new(OpenRates),
             meter: Arc::default(),
             feed,
+            watch: Arc::default(),
             listener,
             keyring,
             policy: ClaimPolicy::default(),
@@ -108,6 +112,7 @@ impl World {
             rates: Arc::clone(&self.rates),
             meter: self.meter.clone(),
             feed: Arc::clone(&self.feed),
+            watch: Arc::clone(&self.watch),
             keyring: Arc::clone(&self.keyring),
             policy: self.policy.clone(),
             gateway: self.gateway.clone(),
@@ -127,6 +132,7 @@ impl World {
             cache,
             attempts,
             meter: self.meter.clone(),
+            watch: Arc::clone(&self.watch),
             keyring: Arc::clone(&self.keyring),
             policy: self.policy.clone(),
             budgets: self.budgets.clone(),
@@ -177,6 +183,7 @@ pub fn intake(registry: Arc<dyn DeviceRegistry>, cache: Arc<dyn ClaimCache>, fee
         rates: Arc::new(OpenRates),
         meter,
         feed,
+        watch: Arc::default(),
         keyring: keyring(),
         policy: ClaimPolicy::default(),
         gateway: GatewayPolicy::default(),
@@ -191,6 +198,7 @@ pub fn confirmation(registry: Arc<dyn DeviceRegistry>, cache: Arc<dyn ClaimCache
         cache,
         attempts: Arc::new(FakeLedger::default()),
         meter: Arc::new(NoMeter),
+        watch: Arc::default(),
         keyring: keyring(),
         policy: ClaimPolicy::default(),
         budgets: AttemptBudgets::default(),

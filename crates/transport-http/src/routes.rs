@@ -118,7 +118,7 @@ impl DeviceApi {
         let body = match collect(request.body_mut(), self.parts.payload_bytes).await {
             Collected::Whole(body) => body,
             Collected::TooLarge => {
-                self.parts.intake.meter().limit_reached("payload_bytes");
+                self.parts.intake.refused_unread(&device, &origin, (self.parts.clock)());
                 return (reply::too_large(self.parts.payload_bytes), true);
             }
             Collected::TooSlow => {

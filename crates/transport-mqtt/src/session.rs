@@ -343,7 +343,7 @@ impl Session<'_> {
                 Ok(None) => break Ok(()),
                 Err(fault) => {
                     if fault == Fault::TOO_LARGE {
-                        self.shared.intake.meter().limit_reached("payload_bytes");
+                        self.refuse_unread();
                     }
                     self.shared.hub.stats.malformed.fetch_add(1, Ordering::Relaxed);
                     break Err(fault.into());

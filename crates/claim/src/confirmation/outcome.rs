@@ -192,8 +192,8 @@ impl ConfirmOutcome {
         matches!(self, Self::Claimed { .. })
     }
 
-    /// The reason for the audit row.
-    pub(super) fn reason(&self) -> &'static str {
+    /// The reason for the audit row, and for the maker who watches.
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.cause.name(),
             Self::RateLimited { scope, .. } => scope.name(),

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Intake, MINUTE, SubmitError, SubmitOutcome};
+use super::{Denied, Hindrance, Intake, MINUTE, Receipt, Submission, SubmitError, SubmitOutcome};
 use crate::device::{AuthenticatedDevice, Device, DeviceName};
 use crate::limits::Budget;
 use crate::message::{BatchEntry, BodyFormat, ChildMessage, GatewayBatch};
 use crate::origin::Origin;
 use crate::ports::{Child, ClaimSource, PendingClaim, RecordError, Recorded, ResolveChildren, Unavailable};
 use crate::time::Timestamp;
+use crate::watch::{self, By};
 
 /// A device of a batch that was not registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct RefusedEntry {
     pub name: Arc<str>,
     /// Why.
     pub error: SubmitError,
+    /// Why exactly, for the maker.
+    pub hindrance: Hindrance,
 }
 
 /// The result of a batch.
@@ -64,7 +67,7 @@ impl Intake {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<BatchReceipt, SubmitError> {
-        let result = self.try_submit_batch(gateway, body, format, now).await;
+        let result = self.try_submit_batch(gateway, body, format, origin, now).await;
         let meter = &self.parts.meter;
         let count = |outcome: SubmitOutcome| meter.submission(origin.transport, ClaimSource::Gateway, outcome);
         match &result {
@@ -74,14 +77,33 @@ impl Intake {
                 for entry in &receipt.refused {
                     count(entry.error.outcome());
                     self.note(gateway, None, &entry.error, origin, now);
+                    let end = Submission::Refused(entry.error.outcome(), entry.hindrance);
+                    self.show(gateway, &entry.name, end, None, origin, now);
                 }
             }
-            Err(error) => {
-                count(error.outcome());
-                self.note(gateway, Some(gateway.id()), error, origin, now);
+            Err(denied) => {
+                count(denied.error.outcome());
+                self.note(gateway, Some(gateway.id()), &denied.error, origin, now);
+                self.show(gateway, &gateway.name().shared(), denied.submission(), Some(body), origin, now);
             }
         }
-        result
+        Ok(result?)
+    }
+
+    /// Tells those who watch how an entry ended, or the whole batch under the gateway's own name.
+    fn show(
+        &self,
+        gateway: &AuthenticatedDevice,
+        name: &Arc<str>,
+        end: Submission,
+        body: Option<&[u8]>,
+        origin: &Origin,
+        now: Timestamp,
+    ) {
+        self.parts.watch.tell(gateway.tenant(), || {
+            let by = By::Gateway(gateway.name().clone());
+            watch::submitted((Arc::clone(name), by), end, body, origin, now)
+        });
     }
 
     async fn try_submit_batch(
@@ -89,38 +111,38 @@ impl Intake {
         gateway: &AuthenticatedDevice,
         body: &[u8],
         format: BodyFormat,
+        origin: &Origin,
         now: Timestamp,
-    ) -> Result<BatchReceipt, SubmitError> {
+    ) -> Result<BatchReceipt, Denied> {
         self.require_gateway(gateway).await?;
         // One entry is paid for before the body is looked at, so that bodies that cannot be read are not free.
         let budget = Budget { tries: self.parts.limits.submit_per_gateway, window: MINUTE };
-        self.admit(gateway, 1, budget, "submit_per_gateway", now)?;
-        let batch = GatewayBatch::parse(body, format).map_err(SubmitError::Malformed)?;
+        self.admit(gateway, 1, budget, Hindrance::GatewayRate, now)?;
+        let batch = GatewayBatch::parse(body, format)?;
         if batch.entries.len() > self.parts.gateway.batch_devices {
             self.parts.meter.limit_reached("gateway.batch_devices");
-            return Err(SubmitError::QuotaExceeded { retry_after: BATCH_RETRY });
+            return Err(Hindrance::BatchTooLarge.refuses(SubmitError::QuotaExceeded { retry_after: BATCH_RETRY }));
         }
         let others = u32::try_from(batch.entries.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        self.admit(gateway, others, budget, "submit_per_gateway", now)?;
-        self.register(gateway, batch, now).await
+        self.admit(gateway, others, budget, Hindrance::GatewayRate, now)?;
+        self.register(gateway, batch, origin, now).await
     }
 
     async fn register(
         &self,
         gateway: &AuthenticatedDevice,
         batch: GatewayBatch<'_>,
+        origin: &Origin,
         now: Timestamp,
-    ) -> Result<BatchReceipt, SubmitError> {
+    ) -> Result<BatchReceipt, Denied> {
         let mut receipt = BatchReceipt::default();
         let mut good = Vec::with_capacity(batch.entries.len());
         for BatchEntry { name, message } in batch.entries {
             match (name, message) {
                 (Ok(name), Ok(message)) => good.push((name, message)),
-                (Ok(name), Err(fault)) => receipt.refuse(name.shared(), SubmitError::Malformed(fault)),
-                (Err(shown), Err(fault)) => receipt.refuse(shown, SubmitError::Malformed(fault)),
-                (Err(shown), Ok(_)) => {
-                    receipt.refuse(shown, SubmitError::Malformed(crate::message::Malformed::Name));
-                }
+                (Ok(name), Err(fault)) => receipt.refuse(name.shared(), fault.into()),
+                (Err(shown), Err(fault)) => receipt.refuse(shown, fault.into()),
+                (Err(shown), Ok(_)) => receipt.refuse(shown, crate::message::Malformed::Name.into()),
             }
         }
         let names = good.iter().map(|(name, _)| name.clone()).collect();
@@ -136,7 +158,7 @@ impl Intake {
                     claims.push(claim);
                     claimed.push((name, claim, fence));
                 }
-                Err(error) => receipt.refuse(name.shared(), error),
+                Err(denied) => receipt.refuse(name.shared(), denied),
             }
         }
         let recorded = self.parts.cache.record_batch(claims, now).await;
@@ -146,9 +168,11 @@ impl Intake {
                 recorded => recorded,
             };
             match recorded {
-                Ok(_) => {
+                Ok(recorded) => {
                     receipt.accepted += 1;
                     self.tell(claim.device, &name, claim.expires_at);
+                    let end = Submission::Registered(Receipt { expires_at: claim.expires_at, recorded });
+                    self.show(gateway, &name.shared(), end, None, origin, now);
                 }
                 Err(error) => receipt.refuse(name.shared(), self.refused_record(error)),
             }
@@ -181,7 +205,7 @@ impl Intake {
     ) -> Result<DeviceName, SubmitError> {
         self.require_gateway(gateway).await?;
         let budget = Budget { tries: self.parts.limits.submit_per_gateway, window: MINUTE };
-        self.admit(gateway, 1, budget, "submit_per_gateway", now)?;
+        self.admit(gateway, 1, budget, Hindrance::GatewayRate, now)?;
         let message = ChildMessage::parse(body, format).map_err(SubmitError::Malformed)?;
         let children = self.resolve(gateway, vec![message.device.clone()], message.profile, now).await?;
         for child in children {
@@ -202,9 +226,10 @@ impl Intake {
     }
 
     /// Only a device that is a gateway now may speak for others.
-    async fn require_gateway(&self, gateway: &AuthenticatedDevice) -> Result<(), SubmitError> {
-        let standing = self.parts.registry.device(gateway.id()).await?.ok_or(SubmitError::Unauthenticated)?;
-        if standing.gateway { Ok(()) } else { Err(SubmitError::NotClaimable) }
+    async fn require_gateway(&self, gateway: &AuthenticatedDevice) -> Result<(), Denied> {
+        let gone = Hindrance::DeviceGone.refuses(SubmitError::Unauthenticated);
+        let standing = self.parts.registry.device(gateway.id()).await?.ok_or(gone)?;
+        if standing.gateway { Ok(()) } else { Err(Hindrance::NoGateway.refuses(SubmitError::NotClaimable)) }
     }
 
     async fn resolve(
@@ -213,7 +238,7 @@ impl Intake {
         names: Vec<DeviceName>,
         profile: Option<String>,
         now: Timestamp,
-    ) -> Result<Vec<Result<Arc<Device>, SubmitError>>, SubmitError> {
+    ) -> Result<Vec<Result<Arc<Device>, Denied>>, Denied> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
@@ -235,10 +260,10 @@ impl Intake {
             .into_iter()
             .map(|child| match child {
                 Child::Device { device, .. } => Ok(device),
-                Child::Unrelated => Err(SubmitError::NotClaimable),
+                Child::Unrelated => Err(Hindrance::NotRelated.refuses(SubmitError::NotClaimable)),
                 Child::NoRoom => {
                     self.parts.meter.limit_reached("gateway.new_devices");
-                    Err(SubmitError::QuotaExceeded { retry_after: DAY })
+                    Err(Hindrance::NewDevices.refuses(SubmitError::QuotaExceeded { retry_after: DAY }))
                 }
             })
             .collect())
@@ -246,7 +271,7 @@ impl Intake {
 }
 
 impl BatchReceipt {
-    fn refuse(&mut self, name: Arc<str>, error: SubmitError) {
-        self.refused.push(RefusedEntry { name, error });
+    fn refuse(&mut self, name: Arc<str>, Denied { error, hindrance }: Denied) {
+        self.refused.push(RefusedEntry { name, error, hindrance });
     }
 }

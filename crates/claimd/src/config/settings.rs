@@ -270,6 +270,8 @@ impl Settings {
         positive("owner_api.activation_lifetime", self.owner_api.activation_lifetime.as_secs());
         positive("owner_api.applications_per_customer", self.owner_api.applications_per_customer.into());
         positive("owner_api.devices_per_customer", self.owner_api.devices_per_customer.into());
+        positive("owner_api.live_viewers", self.owner_api.live_viewers as u64);
+        positive("owner_api.live_queue", self.owner_api.live_queue as u64);
         positive("owner_api.wrong_passwords_per_account", self.owner_api.wrong_passwords_per_account.into());
         positive("owner_api.wrong_passwords_per_address", self.owner_api.wrong_passwords_per_address.into());
         positive("claim_cache.max_pending_per_tenant", self.claim_cache.max_pending_per_tenant);

@@ -1,11 +1,12 @@
 //! Requests to a running server, and what their refusals mean for the exit code.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::Body;
 use ureq::http::request::Builder;
-use ureq::http::{Method, Request};
+use ureq::http::{Method, Request, Response};
 
 use super::{Done, Stop, profile};
 use crate::cli::remote::RemoteArgs;
@@ -83,7 +84,21 @@ impl Client {
         Stop::new(Exit::Unavailable, format!("{} does not answer: {error}", self.url), next)
     }
 
-    fn read(&self, mut response: ureq::http::Response<ureq::Body>) -> Done<Answer> {
+    /// The body of an answer that comes bit by bit and has no end; a silence of `patience` ends it with an error.
+    pub(super) fn open(&self, path: &str, patience: Duration) -> Done<Result<impl BufRead + use<>, Answer>> {
+        let request = self.request(Method::GET, path).body(()).map_err(|_| unwritable())?;
+        let request = self.agent.configure_request(request);
+        let request =
+            request.timeout_global(None).timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE));
+        let request = request.timeout_per_read(Some(patience)).build();
+        let response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        if response.status().as_u16() >= 400 {
+            return self.read(response).map(Err);
+        }
+        Ok(Ok(BufReader::new(response.into_body().into_reader())))
+    }
+
+    fn read(&self, mut response: Response<Body>) -> Done<Answer> {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (reason, wait) = (header("claim-reason"), header("retry-after"));
         let status = response.status().as_u16();

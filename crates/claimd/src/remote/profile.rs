@@ -47,6 +47,13 @@ pub(super) fn server(name: &str) -> Done<(String, String)> {
     Ok((std::env::var("CLAIMD_CLIENT__URL").unwrap_or(profile.url), profile.key))
 }
 
+/// Host and port of the server whose address is known: by the environment, else by the profile.
+pub(crate) fn server_address(name: &str) -> Option<(String, u16)> {
+    let url = std::env::var("CLAIMD_CLIENT__URL").ok().or_else(|| read(name).ok().map(|profile| profile.url))?;
+    let url = url.parse::<ureq::http::Uri>().ok()?;
+    Some((url.host()?.to_owned(), url.port_u16().unwrap_or(80)))
+}
+
 fn read(name: &str) -> Done<Profile> {
     let path = path(name)?;
     let not_signed_in =

@@ -60,6 +60,19 @@ impl<'a> Shown<'a> {
         }
     }
 
+    /// A row of many that come one after the other, without end; an error when nobody reads them any more.
+    pub(super) fn next_row(&self, row: &Value, first: bool) -> std::io::Result<()> {
+        out::try_data(match self.output {
+            Output::Table => self.cells(row).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("  "),
+            Output::Json => serde_json::to_string_pretty(row).unwrap_or_default(),
+            Output::Jsonl => row.to_string(),
+            Output::Csv => {
+                let cells = self.cells(row).map(quoted).collect::<Vec<_>>().join(",");
+                if first { format!("{}\n{cells}", self.columns.join(",")) } else { cells }
+            }
+        })
+    }
+
     fn cells<'v>(&'v self, row: &'v Value) -> impl Iterator<Item = String> + 'v {
         self.columns.iter().map(|column| match member(row, column) {
             None => String::new(),

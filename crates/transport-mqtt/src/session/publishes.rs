@@ -33,7 +33,7 @@ impl Session<'_> {
         let name = self.name(publish)?;
         let name = name.as_deref().unwrap_or(publish.topic);
         if publish.payload.len() > self.shared.limits.payload_bytes {
-            self.shared.intake.meter().limit_reached("payload_bytes");
+            self.refuse_unread();
             return Err(Fault::TOO_LARGE.into());
         }
         if self.hello.version == Version::V5 {
@@ -69,6 +69,12 @@ impl Session<'_> {
             }
         };
         self.start(publish, work, working)
+    }
+
+    /// A packet is too large to be read.
+    pub(super) fn refuse_unread(&self) {
+        let origin = Origin { request_id: self.shared.next_request(), ..*self.origin };
+        self.shared.intake.refused_unread(self.device, &origin, self.heard.time);
     }
 
     /// Begins the work; if it is done at once and nothing waits before it, it is answered at once.

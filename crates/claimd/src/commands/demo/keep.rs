@@ -31,6 +31,14 @@ pub(super) async fn furnish(cast: &Cast) -> Result<(), End> {
         sign_in(&cast.alice, &passwords.alice),
         sign_in(&cast.bob, &passwords.bob),
     ));
+    let (coap_host, coap_port) = addresses.coap.rsplit_once(':').unwrap_or((&addresses.coap, "5683"));
+    out::data(format!(
+        "\ndevices' authors start from a program, and see why a message is refused\n\
+         \nclaimd login --url http://{} --name {MAKER}\nclaimd watch\n\
+         claimd snippet --lang c --transport coap --device lamp --host {coap_host} --port {coap_port}\n\
+         CLAIMD_TOKEN={lamp} CLAIMD_SECRET=s3cret ./claim",
+        addresses.http,
+    ));
     out::data(format!(
         "\ndevices say that they may be claimed\n\
          \nmosquitto_pub -h {mqtt_host} -p {mqtt_port} -V 5 -u {pump} -q 1 -t v1/devices/me/claim -m {body}\n\
