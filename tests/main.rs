@@ -20,4 +20,5 @@ mod mqtt_rules;
 mod owners;
 mod promises;
 mod refusals;
+mod roles;
 mod stack;

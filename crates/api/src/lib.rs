@@ -30,6 +30,9 @@ use axum::Router;
 use axum::http::Extensions;
 use claim::applications::Applications;
 use claim::directory::{Account, Directory, DirectoryError};
+use claim::owner::Authority;
+use claim::permissions::{ClaimPermission, Grants, Permissions};
+use claim::roles::Roles;
 use claim::{Confirmation, Keyring, Origin, Secret, Timestamp, UserId};
 use listener::PeerAddress;
 use moka::sync::Cache;
@@ -52,6 +55,8 @@ pub struct ApiParts {
     pub directory: Arc<dyn Directory>,
     /// Applications and the devices listed in them.
     pub applications: Arc<dyn Applications>,
+    /// Roles and groups.
+    pub roles: Arc<dyn Roles>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.
@@ -64,6 +69,8 @@ pub struct ApiParts {
     pub passwords: Passwords,
     /// The `[owner_api]` section.
     pub config: Config,
+    /// The `[permissions]` section.
+    pub permissions: Permissions,
     /// Where people reach this server, for links; empty: as the request says.
     pub public_url: String,
 }
@@ -81,6 +88,8 @@ struct Inner {
     accounts: Cache<UserId, Arc<Account>>,
     /// API keys by digest: whose, and until when.
     keys: Cache<[u8; 32], (UserId, Option<Timestamp>)>,
+    /// What roles grant to accounts, where that is asked for.
+    grants: Cache<UserId, Grants>,
 }
 
 /// The routes under `/api/` (but for the devices' own `/api/v1/`), as a service for the HTTP listener.
@@ -91,6 +100,7 @@ pub fn router(parts: ApiParts) -> Router {
         throttle: Throttle::new(&parts.config),
         accounts: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
         keys: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
+        grants: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
         parts,
     };
     routes::all(Api { inner: Arc::new(inner) })
@@ -111,6 +121,14 @@ impl Api {
 
     fn applications(&self) -> &dyn Applications {
         &*self.inner.parts.applications
+    }
+
+    fn roles(&self) -> &dyn Roles {
+        &*self.inner.parts.roles
+    }
+
+    fn permissions(&self) -> &Permissions {
+        &self.inner.parts.permissions
     }
 
     fn directory(&self) -> &dyn Directory {
@@ -168,6 +186,25 @@ impl Api {
             Err(DirectoryError::Unavailable) => Err(Fault::unavailable()),
             Err(_) => Err(Fault::unauthenticated("the account is gone; sign in as another")),
         }
+    }
+
+    /// What roles grant to an account. Not looked up where no rule asks for a grant.
+    async fn grants_of(&self, account: &Account) -> Result<Grants, Fault> {
+        let asked = self.permissions().claim == ClaimPermission::Granted;
+        if !asked || account.authority == Authority::TenantAdmin {
+            return Ok(Grants::default());
+        }
+        if let Some(grants) = self.inner.grants.get(&account.id) {
+            return Ok(grants);
+        }
+        let grants = self.roles().grants(account.id).await?;
+        self.inner.grants.insert(account.id, grants);
+        Ok(grants)
+    }
+
+    /// What changed a role or a group makes all grants be looked up again: any number of accounts may have it.
+    fn forget_grants(&self) {
+        self.inner.grants.invalidate_all();
     }
 
     /// What changed an account makes it be looked up again.

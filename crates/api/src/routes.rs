@@ -1,5 +1,6 @@
 //! Every route of the API: its path, what it is for, and who answers it.
 
+mod accounts;
 mod api_keys;
 mod applications;
 mod attributes;
@@ -11,6 +12,7 @@ mod makers;
 mod owner;
 mod profiles;
 mod qr_codes;
+mod roles;
 mod sign_in;
 mod users;
 
@@ -40,6 +42,8 @@ pub(crate) fn all(api: Api) -> Router {
     let table = claiming(table);
     let table = faces::listings(table);
     let table = faces::stack(table);
+    let table = accounts::faces(table);
+    let table = roles::faces(table);
     let (router, document) = table
         .get(DOCUMENT, Op::new("claimd", "This document").public().object(), get(|| async { Bytes::new() }))
         .finish();

@@ -15,6 +15,7 @@ use crate::event::{AuditAction, AuditActor, AuditNote, ClaimState, Evidence};
 use crate::limits::AttemptBudgets;
 use crate::origin::Origin;
 use crate::owner::{Actor, Authority, CustomerId};
+use crate::permissions::{ClaimPermission, NotPermitted};
 use crate::policy::{ClaimPolicy, WindowState, window};
 use crate::ports::{
     AssignOwner, Assignment, AttemptKeys, AttemptLedger, ClaimCache, ClaimSubject, ClaimTarget, DeviceRegistry,
@@ -41,6 +42,8 @@ pub struct ConfirmationParts {
     pub policy: ClaimPolicy,
     /// Budgets of wrong tries.
     pub budgets: AttemptBudgets,
+    /// Who may claim.
+    pub permission: ClaimPermission,
 }
 
 /// See the module's head. Cheap to clone.
@@ -106,13 +109,12 @@ impl Confirmation {
     /// first answer.
     pub async fn confirm(&self, request: ConfirmRequest<'_>, origin: &Origin, now: Timestamp) -> ConfirmOutcome {
         // Decided before any look at the device (thingsboard.md 3).
-        let customer = match request.actor.authority {
-            Authority::CustomerUser(own) => request.for_customer.is_none_or(|named| named == own).then_some(own),
-            Authority::TenantAdmin => request.for_customer,
-        };
-        let Some(customer) = customer else {
-            self.parts.meter.confirmation("forbidden", Evidence::None);
-            return ConfirmOutcome::Forbidden;
+        let customer = match request.actor.claims_for(request.for_customer, self.parts.permission) {
+            Ok(customer) => customer,
+            Err(missing) => {
+                self.forbidden(request.actor, AuditAction::Confirm, missing, origin, now);
+                return ConfirmOutcome::Forbidden;
+            }
         };
         let outcome = self.confirm_for(customer, &request, origin, now).await;
         self.parts.meter.confirmation(outcome.name(), outcome.evidence());
@@ -121,6 +123,44 @@ impl Confirmation {
             let _ = self.parts.registry.remember(key, answer, now).await;
         }
         outcome
+    }
+
+    /// Refuses whoever lacks the permission to claim, and puts on record what is missing. For doors that look at
+    /// something before they confirm or unclaim: what is refused here is refused whatever was asked for, and costs no try.
+    pub fn permit(
+        &self,
+        actor: Actor,
+        action: AuditAction,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<(), NotPermitted> {
+        let permitted = actor.may_claim(self.parts.permission);
+        if let Err(missing) = permitted {
+            self.forbidden(actor, action, missing, origin, now);
+        }
+        permitted
+    }
+
+    fn forbidden(&self, actor: Actor, action: AuditAction, missing: NotPermitted, origin: &Origin, now: Timestamp) {
+        const OUTCOME: &str = "forbidden";
+        match action {
+            AuditAction::Unclaim => self.parts.meter.unclaim("owner", OUTCOME),
+            _ => self.parts.meter.confirmation(OUTCOME, Evidence::None),
+        }
+        self.parts.registry.note(AuditNote {
+            at: now,
+            tenant: actor.tenant,
+            actor: AuditActor::Account(actor.account),
+            action,
+            device: None,
+            attempt_key: None,
+            outcome: OUTCOME,
+            reason: missing.text(),
+            evidence: Evidence::None,
+            charged: false,
+            transport: None,
+            request_id: origin.request_id,
+        });
     }
 
     async fn confirm_for(
@@ -377,9 +417,12 @@ impl Confirmation {
         }
     }
 
-    /// Gives ownership back: the owning customer's users, or the tenant's admin. For anyone else the device does not
-    /// exist. Whatever evidence there was before is void afterwards.
+    /// Gives ownership back: the owning customer's users who may claim, or the tenant's admin. For anyone else the device
+    /// does not exist. Whatever evidence there was before is void afterwards.
     pub async fn unclaim(&self, actor: Actor, name: &str, origin: &Origin, now: Timestamp) -> UnclaimOutcome {
+        if self.permit(actor, AuditAction::Unclaim, origin, now).is_err() {
+            return UnclaimOutcome::NotFound;
+        }
         let (outcome, device) = self.try_unclaim(actor, name, origin, now).await;
         let by = match actor.authority {
             Authority::TenantAdmin => "admin",
@@ -420,15 +463,22 @@ impl Confirmation {
             Ok(None) => return (UnclaimOutcome::NotFound, None),
             Err(Unavailable) => return (UnclaimOutcome::Unavailable, None),
         };
-        (self.release(actor, device, origin, now).await, Some(device))
+        (self.give_back(actor, device, origin, now).await, Some(device))
     }
 
     /// As [`Confirmation::unclaim`], for a device known by id.
     pub async fn release(&self, actor: Actor, device: DeviceId, origin: &Origin, now: Timestamp) -> UnclaimOutcome {
+        match self.permit(actor, AuditAction::Unclaim, origin, now) {
+            Ok(()) => self.give_back(actor, device, origin, now).await,
+            Err(_) => UnclaimOutcome::NotFound,
+        }
+    }
+
+    async fn give_back(&self, actor: Actor, device: DeviceId, origin: &Origin, now: Timestamp) -> UnclaimOutcome {
         let release = ReleaseOwner {
             tenant: actor.tenant,
             device,
-            holder: actor.claims_for(),
+            holder: actor.customer(),
             account: actor.account,
             allow_again: !self.parts.policy.allow_by_default,
             now,
@@ -460,10 +510,10 @@ impl Confirmation {
         };
         let device = &subject.device;
         if let Some(owner) = device.owner {
-            let visible = actor.claims_for().is_none_or(|customer| customer == owner);
+            let visible = actor.customer().is_none_or(|customer| customer == owner);
             return Ok(visible.then(|| ClaimState::Claimed { claimed_at: device.claimed_at.unwrap_or(now) }));
         }
-        if actor.claims_for().is_some() {
+        if actor.customer().is_some() {
             return Ok(None);
         }
         let sighting = self.parts.cache.peek(device.id, now).await?;

@@ -411,6 +411,8 @@ pub trait Directory: Send + Sync {
     fn account(&self, id: UserId) -> Answer<'_, Account>;
     /// An account and its password hash by e-mail, in any letter case.
     fn account_by_email(&self, email: String) -> Answer<'_, Option<(Account, Option<String>)>>;
+    /// Accounts of a tenant by e-mail; with `customer` only that customer's.
+    fn accounts(&self, tenant: TenantId, customer: Option<CustomerId>, page: PageRequest) -> Answer<'_, Page<Account>>;
     /// Removes an account and its sessions.
     fn delete_account(&self, tenant: TenantId, id: UserId) -> Answer<'_, ()>;
     /// Sets a password hash and ends the account's sessions.

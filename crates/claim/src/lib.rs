@@ -26,8 +26,10 @@ mod listing;
 pub mod message;
 pub mod origin;
 pub mod owner;
+pub mod permissions;
 pub mod policy;
 pub mod ports;
+pub mod roles;
 pub mod secret;
 pub mod time;
 

@@ -100,6 +100,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         keyring: keyring.clone(),
         policy: settings.claim.clone(),
         budgets: settings.attempts.clone(),
+        permission: settings.permissions.claim,
     });
     let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock.now());
     let request_ids = Arc::new(AtomicU64::new(1));
@@ -135,12 +136,14 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         confirmation,
         directory,
         applications: registry.clone(),
+        roles: registry.clone(),
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),
         signing_key,
         passwords,
         config: settings.owner_api.clone(),
+        permissions: settings.permissions,
         public_url: settings.server.public_url.clone(),
     });
     let limits = settings.http_limits();

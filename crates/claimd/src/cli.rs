@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Account(remote::With<remote::AccountCommand>),
     /// Gateways, and the devices they speak for
     Gateway(remote::With<remote::GatewayCommand>),
+    /// Roles: what the groups that have them may do
+    Role(remote::With<remote::roles::RoleCommand>),
+    /// Groups of a customer's users, and their roles
+    Group(remote::With<remote::roles::GroupCommand>),
     /// The audit log
     Audit(remote::With<remote::AuditCommand>),
     /// Claims by a device's name

@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         Command::Customer(command) => remote::customer(&command),
         Command::Account(command) => remote::account(&command),
         Command::Gateway(command) => remote::gateway(&command),
+        Command::Role(command) => remote::role(&command),
+        Command::Group(command) => remote::group(&command),
         Command::Audit(command) => remote::audit(&command),
         Command::Claim(command) => remote::claim(&command),
         Command::Qr(args) => remote::qr(&args),

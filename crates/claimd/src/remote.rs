@@ -9,6 +9,7 @@ mod makers;
 mod people;
 mod profile;
 mod qr;
+mod roles;
 mod show;
 
 use std::io::{IsTerminal, Read};
@@ -23,6 +24,7 @@ pub(crate) use claims::claim;
 pub(crate) use makers::{application, device};
 pub(crate) use people::{account, audit, customer, gateway};
 pub(crate) use qr::qr;
+pub(crate) use roles::{group, role};
 
 use client::Client;
 use show::Shown;

@@ -1,6 +1,6 @@
 //! Makers' and operators' work, by kind of thing: every statement names the tenant.
 
-mod accounts;
+pub(crate) mod accounts;
 mod api_keys;
 pub(crate) mod credentials;
 pub(crate) mod customers;
@@ -191,6 +191,10 @@ impl Directory for SqliteRegistry {
 
     fn account_by_email(&self, email: String) -> Answer<'_, Option<(Account, Option<String>)>> {
         PortFuture::later(self.look(move |connection| accounts::by_email(connection, &email)))
+    }
+
+    fn accounts(&self, tenant: TenantId, customer: Option<CustomerId>, page: PageRequest) -> Answer<'_, Page<Account>> {
+        PortFuture::later(self.look(move |connection| accounts::list(connection, tenant, customer, &page)))
     }
 
     fn delete_account(&self, tenant: TenantId, id: UserId) -> Answer<'_, ()> {

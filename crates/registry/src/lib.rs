@@ -15,6 +15,7 @@ mod lookup;
 mod notes;
 mod outbox;
 mod readers;
+mod roles;
 mod rows;
 mod schema;
 mod sealing;

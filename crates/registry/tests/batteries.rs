@@ -10,7 +10,7 @@ use claim::ports::{DeviceRegistry, Outbox, PortFuture};
 use claim::{CustomerId, DeviceId, DeviceName, Keyring, Secret, TenantId, Timestamp, UserId};
 use registry::{Config, SqliteRegistry};
 use testkit::registry_battery::{self, Stage};
-use testkit::{FakeRegistry, applications_battery, at, directory_battery, keyring, outbox_battery};
+use testkit::{FakeRegistry, applications_battery, at, directory_battery, keyring, outbox_battery, roles_battery};
 
 struct Sqlite {
     folder: tempfile::TempDir,
@@ -128,6 +128,12 @@ async fn sqlite_keeps_the_contract_of_the_directory() {
 async fn sqlite_keeps_the_contract_of_applications() {
     let installs = Installs::default();
     applications_battery::all(&keyring(), || installs.next()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_roles() {
+    let installs = Installs::default();
+    roles_battery::all(|| installs.next()).await;
 }
 
 /// Empty registries; their folders live as long as this.

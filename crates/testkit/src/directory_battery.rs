@@ -18,6 +18,7 @@ use crate::fixtures::at;
 pub async fn all<D: Directory>(install: impl Fn() -> Arc<D>) {
     the_first_start_makes_one_operator_only(&*install()).await;
     names_are_unique_where_they_must_be(&*install()).await;
+    accounts_are_listed_by_tenant_and_customer(&*install()).await;
     tenants_do_not_see_each_other(&*install()).await;
     what_is_in_use_does_not_go(&*install()).await;
     a_list_is_cut_into_pages(&*install()).await;
@@ -113,6 +114,28 @@ pub async fn names_are_unique_where_they_must_be(directory: &dyn Directory) {
     directory.create_account(account, at(0)).await.expect("an account");
     let again = person(there, Authority::TenantAdmin, "X@example.com");
     assert_eq!(directory.create_account(again, at(0)).await.map(drop), Err(DirectoryError::Taken("email")));
+}
+
+/// By e-mail, a tenant's all or a customer's own.
+pub async fn accounts_are_listed_by_tenant_and_customer(directory: &dyn Directory) {
+    let (here, there) = (tenant(directory, "here").await, tenant(directory, "there").await);
+    let own = customer(directory, here, "c").await;
+    for (tenant, authority, email) in [
+        (here, Authority::TenantAdmin, "maker@example.com"),
+        (here, Authority::CustomerUser(own), "owner@example.com"),
+        (there, Authority::TenantAdmin, "foreign@example.com"),
+    ] {
+        directory.create_account(person(tenant, authority, email), at(0)).await.expect("an account");
+    }
+    let emails = async |tenant, customer, text: Option<&str>| {
+        let page = PageRequest { size: 10, page: 0, text: text.map(str::to_owned) };
+        let page = directory.accounts(tenant, customer, page).await.expect("a page");
+        page.rows.into_iter().map(|account| account.email).collect::<Vec<_>>()
+    };
+    assert_eq!(emails(here, None, None).await, ["maker@example.com", "owner@example.com"]);
+    assert_eq!(emails(here, None, Some("OWN")).await, ["owner@example.com"]);
+    assert_eq!(emails(here, Some(own), None).await, ["owner@example.com"]);
+    assert_eq!(emails(there, Some(own), None).await, Vec::<String>::new(), "another tenant's customer");
 }
 
 /// What is another's does not exist.

@@ -14,6 +14,7 @@ pub mod ledger_battery;
 pub mod outbox_battery;
 pub mod rates_battery;
 pub mod registry_battery;
+pub mod roles_battery;
 
 pub use fakes::{
     FakeCache, FakeLedger, FakeRates, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter,

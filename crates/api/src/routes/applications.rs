@@ -45,12 +45,12 @@ fn known(text: &str) -> Result<ListingId, Fault> {
 }
 
 impl Api {
-    fn by(&self, caller: &Caller) -> By {
+    pub(super) fn by(&self, caller: &Caller) -> By {
         By { account: caller.0.id, now: self.now() }
     }
 
     /// The answer; a full one is counted.
-    fn within<T>(&self, limit: &'static str, answer: Result<T, DirectoryError>) -> Result<T, Fault> {
+    pub(super) fn within<T>(&self, limit: &'static str, answer: Result<T, DirectoryError>) -> Result<T, Fault> {
         if let Err(DirectoryError::Full { .. }) = answer {
             self.limit_reached(limit);
         }

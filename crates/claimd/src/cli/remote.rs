@@ -1,5 +1,7 @@
 //! What may be asked of a running server: applications, devices, codes, claims.
 
+pub(crate) mod roles;
+
 use clap::{Args, Subcommand};
 
 /// Where what every command takes stands in its help.

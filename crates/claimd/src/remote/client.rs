@@ -82,15 +82,29 @@ impl Client {
 
     /// Every row of a list.
     pub(super) fn all(&self, path: &str) -> Done<Vec<Value>> {
+        self.all_like(path, "")
+    }
+
+    /// Every row of a list whose name has this text.
+    pub(super) fn all_like(&self, path: &str, text: &str) -> Done<Vec<Value>> {
         let (mut rows, mut page) = (Vec::new(), 0);
+        let text = segment(text);
         loop {
-            let answer = self.get(&format!("{path}?pageSize=1000&page={page}"))?;
+            let answer = self.get(&format!("{path}?pageSize=1000&page={page}&textSearch={text}"))?;
             rows.extend(answer["data"].as_array().cloned().unwrap_or_default());
             if answer["hasNext"] != true {
                 return Ok(rows);
             }
             page += 1;
         }
+    }
+}
+
+impl Client {
+    /// The row of the list at `path` whose `member` is `name`; `what` it is and where to look are for the message.
+    pub(super) fn named(&self, path: &str, member: &str, name: &str, what: &str, next: &str) -> Done<Value> {
+        let found = self.all_like(path, name)?.into_iter().find(|row| row[member] == name);
+        found.ok_or_else(|| Stop::new(Exit::NotFound, format!("there is no {what} `{name}`"), next))
     }
 }
 

@@ -5,7 +5,7 @@ use ureq::http::Method;
 
 use super::client::{Client, segment};
 use super::show::Shown;
-use super::{Done, Stop, ended, member, sure};
+use super::{Done, ended, member, sure};
 use crate::cli::remote::{AccountCommand, AuditCommand, CustomerCommand, Ends, GatewayCommand, RemoteArgs, With};
 use crate::out::{self, Exit};
 
@@ -34,14 +34,12 @@ fn try_customer(remote: &RemoteArgs, verb: &CustomerCommand) -> Done<Exit> {
     Ok(Exit::Done)
 }
 
-fn by_title(client: &Client, title: &str) -> Done<Value> {
-    let found = client.all("/api/customers")?.into_iter().find(|customer| customer["title"] == title);
-    found.ok_or_else(|| {
-        Stop::new(Exit::NotFound, format!("there is no customer `{title}`"), "see `claimd customer list`")
-    })
+pub(super) fn by_title(client: &Client, title: &str) -> Done<Value> {
+    client.named("/api/customers", "title", title, "customer", "see `claimd customer list`")
 }
 
-fn id(thing: &Value) -> String {
+/// The id of ThingsBoard's things, which has their kind beside it.
+pub(super) fn id(thing: &Value) -> String {
     member(thing, "id.id").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 

@@ -1,11 +1,11 @@
 //! People who sign in. Passwords arrive hashed; activation tokens as digests.
 
-use claim::directory::{Account, AccountDraft, DirectoryError};
+use claim::directory::{Account, AccountDraft, DirectoryError, Page, PageRequest};
 use claim::owner::Authority;
 use claim::{CustomerId, TenantId, Timestamp, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{found, taken, tenants};
+use super::{found, page, taken, tenants};
 use crate::rows;
 use crate::writer::Fault;
 
@@ -104,9 +104,34 @@ pub(super) fn bootstrap(
     create(connection, &draft, now).map(Some)
 }
 
-pub(super) fn one(connection: &Connection, id: UserId) -> rusqlite::Result<Option<Account>> {
+pub(crate) fn one(connection: &Connection, id: UserId) -> rusqlite::Result<Option<Account>> {
     let sql = format!("SELECT {COLUMNS} FROM account WHERE id = ?1");
     connection.prepare_cached(&sql)?.query_row([id.as_bytes()], read).optional()
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    tenant: TenantId,
+    customer: Option<CustomerId>,
+    request: &PageRequest,
+) -> rusqlite::Result<Page<Account>> {
+    match customer {
+        None => page_of(connection, "WHERE tenant = ?1", &[tenant.as_bytes()], request),
+        Some(customer) => {
+            let from = "WHERE tenant = ?1 AND customer = ?2";
+            page_of(connection, from, &[tenant.as_bytes(), customer.as_bytes()], request)
+        }
+    }
+}
+
+/// A page of accounts by e-mail. `from` continues `FROM account`, with its conditions.
+pub(crate) fn page_of(
+    connection: &Connection,
+    from: &str,
+    values: &[&dyn rusqlite::ToSql],
+    request: &PageRequest,
+) -> rusqlite::Result<Page<Account>> {
+    page(connection, COLUMNS, &format!("account {from}"), "email", values, request, read)
 }
 
 pub(super) fn by_email(connection: &Connection, email: &str) -> rusqlite::Result<Option<(Account, Option<String>)>> {
