@@ -5,6 +5,7 @@
 //! point harmless: the cache is evidence, the registry is truth (invariants 1, 2, 3, 5).
 
 mod outcome;
+mod oversight;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::secret::{ClaimSecret, Keyring, SecretDigest};
 use crate::time::Timestamp;
 
 pub use outcome::{ConfirmOutcome, Refusal, RefusalCause, Shown, UnclaimOutcome};
+pub use oversight::{Announced, OversightOutcome, PendingPage};
 
 /// What confirmation needs.
 pub struct ConfirmationParts {

@@ -138,6 +138,8 @@ pub enum AuditAction {
     Confirm,
     /// Ownership given back.
     Unclaim,
+    /// Wrong tries at a device forgotten by its maker.
+    Unlock,
 }
 
 impl AuditAction {
@@ -147,6 +149,7 @@ impl AuditAction {
             AuditAction::Submit => "submit",
             AuditAction::Confirm => "confirm",
             AuditAction::Unclaim => "unclaim",
+            AuditAction::Unlock => "unlock",
         }
     }
 }
@@ -165,7 +168,8 @@ pub struct AuditNote {
     pub action: AuditAction,
     /// The device, if the name was known.
     pub device: Option<DeviceId>,
-    /// The attempt key of the requested name; by it the attempt counters are rebuilt after a crash. Confirms only.
+    /// The attempt key of the requested name; by it the attempt counters are rebuilt after a crash. Confirms
+    /// and unlocks only.
     pub attempt_key: Option<[u8; 16]>,
     /// The outcome's name, from the closed vocabulary of outcomes.
     pub outcome: &'static str,
@@ -247,11 +251,13 @@ pub enum MakerEvent {
     PresenceChanged,
     /// The tenant's admin took a device from its owner.
     ForceReleased,
+    /// The tenant's admin dropped a pending claim.
+    ClaimRevoked,
 }
 
 impl MakerEvent {
     /// All.
-    pub const ALL: [MakerEvent; 14] = [
+    pub const ALL: [MakerEvent; 15] = [
         Self::ApplicationCreated,
         Self::ApplicationDeleted,
         Self::ClaimingAuthorized,
@@ -266,6 +272,7 @@ impl MakerEvent {
         Self::Unfrozen,
         Self::PresenceChanged,
         Self::ForceReleased,
+        Self::ClaimRevoked,
     ];
 
     /// Its name.
@@ -285,6 +292,7 @@ impl MakerEvent {
             Self::Unfrozen => "device.unfrozen",
             Self::PresenceChanged => "device.presence_changed",
             Self::ForceReleased => "device.claim_force_released",
+            Self::ClaimRevoked => "device.claim_revoked",
         }
     }
 

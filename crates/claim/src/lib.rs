@@ -20,6 +20,7 @@ mod eui;
 pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gateways;
 pub mod intake;
 pub mod limits;
 mod listing;

@@ -14,6 +14,7 @@ mod listings;
 mod lookup;
 mod notes;
 mod outbox;
+mod oversight;
 mod readers;
 mod roles;
 mod rows;

@@ -50,18 +50,18 @@ fn random() -> Result<u32, Fault> {
 }
 
 /// What a maker did: for the audit log and for whoever listens.
-struct Deed<'a> {
-    tenant: TenantId,
+pub(crate) struct Deed<'a> {
+    pub(crate) tenant: TenantId,
     /// The device, or the application.
-    subject: &'a [u8; 16],
-    name: &'a str,
-    event: MakerEvent,
+    pub(crate) subject: &'a [u8; 16],
+    pub(crate) name: &'a str,
+    pub(crate) event: MakerEvent,
     /// Why, if anybody said.
-    reason: Option<&'a str>,
+    pub(crate) reason: Option<&'a str>,
 }
 
 impl Deed<'_> {
-    fn record(&self, connection: &Connection, after: &mut After, by: By) -> rusqlite::Result<()> {
+    pub(crate) fn record(&self, connection: &Connection, after: &mut After, by: By) -> rusqlite::Result<()> {
         let device = (!self.event.of_application()).then_some(self.subject);
         connection
             .prepare_cached(

@@ -10,7 +10,7 @@ use claim::{CustomerId, PortFuture, TenantId, UserId};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::directory::{accounts, found, page, taken};
+use crate::directory::{accounts, audit, found, page, taken};
 use crate::rows;
 use crate::sqlite::SqliteRegistry;
 use crate::writer::Fault;
@@ -84,17 +84,6 @@ impl Roles for SqliteRegistry {
                 .collect()
         }))
     }
-}
-
-/// What happened to roles and groups: for the audit log. `reason` names the thing, and never a person but by id.
-fn audit(connection: &Connection, tenant: TenantId, action: &str, reason: &str, by: By) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO audit (at, tenant, actor_kind, actor, action, outcome, reason, evidence, count, charged, origin, \
-             request_id) VALUES (?1, ?2, 'account', ?3, ?4, 'done', ?5, 'none', 1, 0, 'api', 0)",
-        )?
-        .execute(params![by.now.as_millis(), tenant.as_bytes(), by.account.as_bytes(), action, reason])?;
-    Ok(())
 }
 
 /// A grant in the first two columns.

@@ -4,12 +4,13 @@
 use rusqlite::Connection;
 
 /// Every migration, oldest first; the position is the version.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_applications.sql"),
     include_str!("migrations/0003_api_keys.sql"),
     include_str!("migrations/0004_frozen_presence.sql"),
     include_str!("migrations/0008_roles.sql"),
+    include_str!("migrations/0009_unlocks.sql"),
 ];
 
 /// Why a database cannot be used.
@@ -56,7 +57,7 @@ mod tests {
         migrate(&mut connection).unwrap();
         migrate(&mut connection).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(migrate(&mut connection), Err(SchemaError::Newer { found: 99, known: 5 })));
+        assert!(matches!(migrate(&mut connection), Err(SchemaError::Newer { found: 99, known: 6 })));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod corpus;
 pub mod directory_battery;
 pub mod fakes;
 pub mod fixtures;
+pub mod gateways_battery;
 pub mod ledger_battery;
 pub mod outbox_battery;
 pub mod rates_battery;

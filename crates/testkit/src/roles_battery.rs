@@ -102,7 +102,7 @@ pub async fn a_user_may_what_the_roles_of_its_groups_grant<I: Install>(install: 
     let role = stage.role("claimers", &given).await.expect("a role");
     assert_eq!(role.grants, [everything, Grant::CLAIM_DEVICES], "in order, each once");
     assert_eq!(install.role(stage.tenant, role.id).await, Ok(role.clone()));
-    assert_eq!(install.roles(stage.tenant, rows()).await.expect("a page").rows, [role.clone()]);
+    assert_eq!(install.roles(stage.tenant, rows()).await.expect("a page").rows, std::slice::from_ref(&role));
     let (group, other) = (stage.group("night shift").await.expect("a group"), stage.group("other").await.expect("one"));
     assert!(!stage.may(alice).await);
     stage.add(group, alice).await.expect("added");

@@ -1,11 +1,12 @@
 //! People who sign in. Passwords arrive hashed; activation tokens as digests.
 
-use claim::directory::{Account, AccountDraft, DirectoryError, Page, PageRequest};
+use claim::applications::By;
+use claim::directory::{Account, AccountChange, AccountDraft, DirectoryError, Page, PageRequest};
 use claim::owner::Authority;
 use claim::{CustomerId, TenantId, Timestamp, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{found, page, taken, tenants};
+use super::{audit, found, page, taken, tenants};
 use crate::rows;
 use crate::writer::Fault;
 
@@ -137,6 +138,29 @@ pub(crate) fn page_of(
 pub(super) fn by_email(connection: &Connection, email: &str) -> rusqlite::Result<Option<(Account, Option<String>)>> {
     let sql = format!("SELECT {COLUMNS}, password_hash FROM account WHERE email = ?1");
     connection.prepare_cached(&sql)?.query_row([folded(email)], |row| Ok((read(row)?, row.get(10)?))).optional()
+}
+
+pub(super) fn change(
+    connection: &Connection,
+    tenant: TenantId,
+    id: UserId,
+    change: &AccountChange,
+    by: By,
+) -> Result<Account, Fault> {
+    connection
+        .prepare_cached(
+            "UPDATE account SET first_name = ?3, last_name = ?4, additional_info = ?5 WHERE id = ?1 AND tenant = ?2",
+        )?
+        .execute(params![
+            id.as_bytes(),
+            tenant.as_bytes(),
+            change.first_name,
+            change.last_name,
+            change.additional_info
+        ])?;
+    let account = found(one(connection, id)?.filter(|account| account.tenant == tenant), "account")?;
+    audit(connection, tenant, "account.changed", &id.to_string(), by)?;
+    Ok(account)
 }
 
 pub(super) fn delete(connection: &Connection, tenant: TenantId, id: UserId) -> Result<(), Fault> {

@@ -7,8 +7,7 @@ use claim::roles::{Group, GroupAt, GroupDraft, GroupId, RoleId};
 use claim::{CustomerId, TenantId, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::audit;
-use crate::directory::{accounts, customers, found, page, taken};
+use crate::directory::{accounts, audit, customers, found, page, taken};
 use crate::rows;
 use crate::writer::Fault;
 
