@@ -30,6 +30,7 @@ use axum::Router;
 use axum::http::Extensions;
 use claim::applications::Applications;
 use claim::directory::{Account, Directory, DirectoryError};
+use claim::gateways::Gateways;
 use claim::owner::Authority;
 use claim::permissions::{ClaimPermission, Grants, Permissions};
 use claim::roles::Roles;
@@ -55,6 +56,8 @@ pub struct ApiParts {
     pub directory: Arc<dyn Directory>,
     /// Applications and the devices listed in them.
     pub applications: Arc<dyn Applications>,
+    /// Gateways and what they speak for.
+    pub gateways: Arc<dyn Gateways>,
     /// Roles and groups.
     pub roles: Arc<dyn Roles>,
     /// Digest keys.

@@ -69,7 +69,7 @@ impl Fault {
         Self { retry_after: Some(STORE_AWAY), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, 2, text) }
     }
 
-    fn outcome_unknown() -> Self {
+    pub(crate) fn outcome_unknown() -> Self {
         let text = "it is not known whether the change was made; send the request again, that settles it";
         Self { retry_after: Some(STORE_AWAY), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, 2, text) }
     }

@@ -8,7 +8,9 @@ mod customers;
 mod devices;
 mod edcs;
 mod faces;
+mod gateways;
 mod makers;
+mod oversight;
 mod owner;
 mod profiles;
 mod qr_codes;
@@ -44,6 +46,8 @@ pub(crate) fn all(api: Api) -> Router {
     let table = faces::stack(table);
     let table = accounts::faces(table);
     let table = roles::faces(table);
+    let table = gateways::faces(table);
+    let table = oversight::faces(table);
     let (router, document) = table
         .get(DOCUMENT, Op::new("claimd", "This document").public().object(), get(|| async { Bytes::new() }))
         .finish();
@@ -135,11 +139,10 @@ fn people(table: Table) -> Table {
         )
         .post(
             "/api/user",
-            Op::new("People", "Make an account").body::<users::UserDraft>().answer::<UserJson>().query(
-                "sendActivationMail",
-                false,
-                "ignored: claimd sends no mail",
-            ),
+            Op::new("People", "Make an account, or change the names of the one with this id")
+                .body::<users::UserDraft>()
+                .answer::<UserJson>()
+                .query("sendActivationMail", false, "ignored: claimd sends no mail"),
             post(users::create),
         )
         .get(
@@ -181,7 +184,9 @@ fn people(table: Table) -> Table {
         )
         .post(
             "/api/tenant",
-            Op::new("Makers", "Make a tenant (operators)").body::<makers::TenantDraft>().answer::<TenantJson>(),
+            Op::new("Makers", "Make a tenant, or change the title of the one with this id (operators)")
+                .body::<makers::TenantDraft>()
+                .answer::<TenantJson>(),
             post(makers::create),
         )
         .get(

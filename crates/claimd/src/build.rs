@@ -136,6 +136,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         confirmation,
         directory,
         applications: registry.clone(),
+        gateways: registry.clone(),
         roles: registry.clone(),
         keyring,
         clock: now.clone(),
