@@ -9,14 +9,18 @@ use crate::harness::tools::{run, said};
 use crate::harness::{Server, World};
 
 /// A maker and an owner, each signed in in a folder of their own.
-struct Desk {
-    server: Server,
-    folder: tempfile::TempDir,
+pub struct Desk {
+    pub server: Server,
+    pub folder: tempfile::TempDir,
 }
 
 impl Desk {
-    fn new() -> (Self, World) {
-        let server = Server::start();
+    pub fn new() -> (Self, World) {
+        Self::with(&[])
+    }
+
+    pub fn with(settings: &[(&str, &str)]) -> (Self, World) {
+        let server = Server::with(settings);
         let world = World::new(&server);
         let desk = Self { server, folder: tempfile::tempdir().expect("a folder") };
         for (profile, name, password) in
@@ -37,19 +41,19 @@ impl Desk {
         Box::leak(Box::new(command))
     }
 
-    fn say(&self, profile: &str, arguments: &[&str], input: &str) -> Output {
+    pub fn say(&self, profile: &str, arguments: &[&str], input: &str) -> Output {
         run(self.command(profile, arguments), input)
     }
 
     /// The one JSON line that a command prints.
-    fn ok(&self, profile: &str, arguments: &[&str]) -> Value {
+    pub fn ok(&self, profile: &str, arguments: &[&str]) -> Value {
         let output = self.say(profile, arguments, "");
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         serde_json::from_str(text.trim()).unwrap_or(Value::String(text))
     }
 
-    fn exit(&self, profile: &str, arguments: &[&str]) -> (i32, String) {
+    pub fn exit(&self, profile: &str, arguments: &[&str]) -> (i32, String) {
         let output = self.say(profile, arguments, "");
         (output.status.code().expect("an exit code"), String::from_utf8_lossy(&output.stderr).into_owned())
     }

@@ -31,7 +31,7 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 19] = [
         &["demo"],
         &["serve"],
         &["simulate", "device"],
@@ -44,6 +44,11 @@ fn help_says_what_there_is() {
         &["device", "claim"],
         &["claim"],
         &["qr"],
+        &["tenant"],
+        &["customer"],
+        &["account"],
+        &["gateway"],
+        &["claim", "submit"],
         &["role"],
         &["group"],
     ];

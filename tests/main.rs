@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may end by it")]
 
 mod admin_tool;
+mod admin_verbs;
 mod api_document;
 mod applications;
 mod bodies;

@@ -46,10 +46,12 @@ pub(crate) enum Command {
     Device(remote::With<remote::DeviceCommand>),
     /// Customers, who own devices
     Customer(remote::With<remote::CustomerCommand>),
+    /// Tenants: makers with all that is theirs (operators)
+    Tenant(remote::With<remote::tenants::TenantCommand>),
     /// Accounts of people
-    Account(remote::With<remote::AccountCommand>),
+    Account(remote::With<remote::accounts::AccountCommand>),
     /// Gateways, and the devices they speak for
-    Gateway(remote::With<remote::GatewayCommand>),
+    Gateway(remote::With<remote::gateways::GatewayCommand>),
     /// Roles: what the groups that have them may do
     Role(remote::With<remote::roles::RoleCommand>),
     /// Groups of a customer's users, and their roles
@@ -57,7 +59,7 @@ pub(crate) enum Command {
     /// The audit log
     Audit(remote::With<remote::AuditCommand>),
     /// Claims by a device's name
-    Claim(remote::With<remote::ClaimCommand>),
+    Claim(remote::With<remote::claims::ClaimCommand>),
     /// QR codes of devices, on the terminal or as files
     Qr(remote::QrArgs),
     /// Completions for a shell, on standard output
@@ -336,7 +338,7 @@ pub(crate) struct LoadArgs {
     pub(crate) histogram: Option<PathBuf>,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "a time is written like 500ms, 90s or 10m".to_owned())
 }
 

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Application(command) => remote::application(&command),
         Command::Device(command) => remote::device(&command),
         Command::Customer(command) => remote::customer(&command),
+        Command::Tenant(command) => remote::tenant(&command),
         Command::Account(command) => remote::account(&command),
         Command::Gateway(command) => remote::gateway(&command),
         Command::Role(command) => remote::role(&command),

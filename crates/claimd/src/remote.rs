@@ -2,15 +2,19 @@
 //!
 //! Secrets never come from the command line as such but for a bare claim code, which is warned of.
 
+mod accounts;
 mod bulk;
 mod claims;
 mod client;
+mod gateways;
 mod makers;
 mod people;
 mod profile;
 mod qr;
 mod roles;
 mod show;
+mod submit;
+mod tenants;
 
 use std::io::{IsTerminal, Read};
 use std::time::SystemTime;
@@ -20,11 +24,14 @@ use serde_json::Value;
 use crate::cli::remote::{LoginArgs, RemoteArgs};
 use crate::out::{self, Exit};
 
+pub(crate) use accounts::account;
 pub(crate) use claims::claim;
+pub(crate) use gateways::gateway;
 pub(crate) use makers::{application, device};
-pub(crate) use people::{account, audit, customer, gateway};
+pub(crate) use people::{audit, customer};
 pub(crate) use qr::qr;
 pub(crate) use roles::{group, role};
+pub(crate) use tenants::tenant;
 
 use client::Client;
 use show::Shown;

@@ -86,11 +86,11 @@ fn try_group(remote: &RemoteArgs, verb: &GroupCommand) -> Done<Exit> {
             out::talk(format!("removed  {}", at.group));
         }
         GroupCommand::Add { at, users } => {
-            members(&client, at, users, Method::PUT)?;
+            members(&client, at, users, &Method::PUT)?;
             out::talk(format!("{} has {} more", at.group, people(users.len())));
         }
         GroupCommand::Remove { at, users } => {
-            members(&client, at, users, Method::DELETE)?;
+            members(&client, at, users, &Method::DELETE)?;
             out::talk(format!("{} has {} less", at.group, people(users.len())));
         }
         GroupCommand::Grant { at, role } => {
@@ -120,7 +120,7 @@ fn path(client: &Client, at: &GroupName) -> Done<String> {
 }
 
 /// All are found before the first is put in or taken out.
-fn members(client: &Client, at: &GroupName, users: &[String], method: Method) -> Done {
+fn members(client: &Client, at: &GroupName, users: &[String], method: &Method) -> Done {
     let path = path(client, at)?;
     let customer = super::people::by_title(client, &at.customer)?;
     let of_customer = format!("/api/customer/{}/users", id(&customer));
