@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::admin_tool::Desk;
 use crate::harness::server::ADMIN;
 use crate::harness::tools::said;
-use crate::harness::{Client, Made, eventually};
+use crate::harness::{Client, Heard, Made, Mqtt, Version, eventually};
 
 impl Desk {
     /// The JSON lines that a list prints.
@@ -53,10 +53,10 @@ fn an_operator_makes_and_removes_tenants_and_no_maker_does() {
     assert_eq!(desk.ok("maker", &["tenant", "set", "Acme", "--title", "Acme Pumps"])["title"], "Acme Pumps");
     assert_eq!(desk.ok("maker", &["tenant", "get", "Acme Pumps"])["id"], made["id"]);
     assert_eq!(desk.exit("maker", &["tenant", "get", "Acme"]).0, 3);
-    assert_eq!(desk.exit("maker", &["tenant", "set", "Acme Pumps", "--title", "default"]).0, 1, "it is taken");
+    assert_eq!(desk.exit("maker", &["tenant", "set", "Acme Pumps", "--title", "default"]).0, 5, "it is taken");
     // Without an admin there is no tenant.
     let (code, talk) = desk.exit("maker", &["tenant", "create", "Twin", "--admin", ADMIN]);
-    assert!(code == 1 && talk.contains("was not made"), "{code}: {talk}");
+    assert!(code == 5 && talk.contains("was not made"), "{code}: {talk}");
     assert_eq!(desk.column("maker", &["tenant", "list"], "title"), ["Acme Pumps", "default"]);
     assert_eq!(desk.exit("maker", &["tenant", "delete", "Acme Pumps"]).0, 2, "it asks");
     assert_eq!(desk.exit("maker", &["tenant", "delete", "Acme Pumps", "--yes"]).0, 0);
@@ -71,6 +71,7 @@ fn a_maker_looks_after_customers_and_accounts() {
     assert_eq!(renamed["title"], "North Sea");
     assert_eq!(desk.column("maker", &["customer", "list"], "title"), ["Alice", "Bob", "North Sea"]);
     assert_eq!(desk.exit("maker", &["customer", "set", "North", "--title", "x"]).0, 3);
+    assert_eq!(desk.exit("maker", &["customer", "create", "Alice"]).0, 5);
     let made = desk.ok("maker", &["account", "create", "Nora@north.example", "--customer", "North Sea"]);
     desk.activate(&made, "nora has a password too");
     let ours = ["account", "list", "--customer", "North Sea"];
@@ -157,7 +158,7 @@ fn devices_are_called_otherwise_and_listed_by_their_state() {
         (&json!("pump-3"), &json!("Cellar pump"), &json!("In the cellar"),)
     );
     assert_eq!(world.bob.client.claim("Cellar pump", "BEEF1234").status, 200, "its code is what it was");
-    assert_eq!(desk.exit("maker", &["device", "set", "default", "pump-2", "--name", "pump-1"]).0, 1, "it is taken");
+    assert_eq!(desk.exit("maker", &["device", "set", "default", "pump-2", "--name", "pump-1"]).0, 5, "it is taken");
     let fields = desk.say("maker", &["device", "list", "default", "--fields", "id,name", "--output", "csv"], "");
     let fields = String::from_utf8(fields.stdout).expect("UTF-8");
     assert_eq!(fields, "id,name\npump-1,pump-1\npump-2,pump-2\npump-3,Cellar pump\n");
@@ -176,6 +177,21 @@ fn submit(desk: &Desk, device: &Made, transport: &str, secret: &str) -> (i32, Va
     let output = desk.say("nobody", &[&arguments[..], &["--transport", transport, "--to", to]].concat(), secret);
     let line = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
     (output.status.code().expect("an exit code"), line)
+}
+
+/// Waits until a device is told this state of its claim.
+fn hears(device: &mut Mqtt, state: &str) {
+    loop {
+        match device.hear() {
+            Heard::Publish { payload, .. } => {
+                let told: Value = serde_json::from_slice(&payload).expect("JSON");
+                if told["claimState"] == state {
+                    return;
+                }
+            }
+            other => panic!("{other:?} before {state}"),
+        }
+    }
 }
 
 #[test]
@@ -213,8 +229,12 @@ fn a_claim_is_submitted_over_each_transport_listed_revoked_and_confirmed() {
     assert_eq!(world.alice.client.claim("coap", "s").status, 400);
     assert_eq!(desk.ok("maker", &["claim", "status", "coap"])["claimState"], "NONE");
     let device = world.device("again");
+    let mut watching = Mqtt::connect(&desk.server.mqtt, Version::V5, &device.token);
+    watching.subscribe("v1/devices/me/claim/state");
     assert_eq!(submit(&desk, &device, "http", "s").0, 0);
+    hears(&mut watching, "PENDING");
     assert_eq!(desk.exit("maker", &["claim", "revoke", "again", "--yes"]).0, 0);
+    hears(&mut watching, "NONE");
     assert_eq!(submit(&desk, &device, "http", "s").0, 0);
     assert_eq!(world.alice.client.claim("again", "s").status, 200, "the next announcement counts");
     assert_eq!(desk.exit("maker", &["claim", "revoke", "again", "--yes"]).0, 3, "an owner is none to be revoked");

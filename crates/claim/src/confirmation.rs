@@ -6,6 +6,7 @@
 
 mod outcome;
 mod oversight;
+mod permission;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::event::{AuditAction, AuditActor, AuditNote, ClaimState, Evidence};
 use crate::limits::AttemptBudgets;
 use crate::origin::Origin;
 use crate::owner::{Actor, Authority, CustomerId};
-use crate::permissions::{ClaimPermission, NotPermitted};
+use crate::permissions::ClaimPermission;
 use crate::policy::{ClaimPolicy, WindowState, window};
 use crate::ports::{
     AssignOwner, Assignment, AttemptKeys, AttemptLedger, ClaimCache, ClaimSubject, ClaimTarget, DeviceRegistry,
@@ -125,44 +126,6 @@ impl Confirmation {
             let _ = self.parts.registry.remember(key, answer, now).await;
         }
         outcome
-    }
-
-    /// Refuses whoever lacks the permission to claim, and puts on record what is missing. For doors that look at
-    /// something before they confirm or unclaim: what is refused here is refused whatever was asked for, and costs no try.
-    pub fn permit(
-        &self,
-        actor: Actor,
-        action: AuditAction,
-        origin: &Origin,
-        now: Timestamp,
-    ) -> Result<(), NotPermitted> {
-        let permitted = actor.may_claim(self.parts.permission);
-        if let Err(missing) = permitted {
-            self.forbidden(actor, action, missing, origin, now);
-        }
-        permitted
-    }
-
-    fn forbidden(&self, actor: Actor, action: AuditAction, missing: NotPermitted, origin: &Origin, now: Timestamp) {
-        const OUTCOME: &str = "forbidden";
-        match action {
-            AuditAction::Unclaim => self.parts.meter.unclaim("owner", OUTCOME),
-            _ => self.parts.meter.confirmation(OUTCOME, Evidence::None),
-        }
-        self.parts.registry.note(AuditNote {
-            at: now,
-            tenant: actor.tenant,
-            actor: AuditActor::Account(actor.account),
-            action,
-            device: None,
-            attempt_key: None,
-            outcome: OUTCOME,
-            reason: missing.text(),
-            evidence: Evidence::None,
-            charged: false,
-            transport: None,
-            request_id: origin.request_id,
-        });
     }
 
     async fn confirm_for(

@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) body: Value,
     pub(super) reason: Option<String>,
     wait: Option<String>,
+    /// A 400 of ThingsBoard's routes that is a 409 elsewhere.
+    conflict: bool,
 }
 
 impl Client {
@@ -74,10 +76,11 @@ impl Client {
         let mut response = self.agent.run(request).map_err(unreachable)?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (reason, wait) = (header("claim-reason"), header("retry-after"));
+        let conflict = header("claimd-conflict").is_some();
         let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().map_err(unreachable)?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, body, reason, wait })
+        Ok(Answer { status, body, reason, wait, conflict })
     }
 
     /// Every row of a list.
@@ -123,6 +126,7 @@ impl Answer {
             403 => Stop::new(Exit::Forbidden, said, "another account may do this; see `claimd whoami`"),
             404 => Stop::new(Exit::NotFound, said, "look for it with `list`"),
             409 => Stop::new(Exit::Conflict, said, ""),
+            400 if self.conflict => Stop::new(Exit::Conflict, said, ""),
             429 => {
                 let wait = self.wait.as_deref().unwrap_or("some");
                 Stop::new(Exit::RateLimited, said, format!("wait {wait} seconds"))
