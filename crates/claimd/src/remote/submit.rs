@@ -5,9 +5,8 @@ use simulator::{Addresses, Answer, Device, Encoding, Manner, Transport, Trouble,
 
 use super::show::Shown;
 use super::{Done, Stop, secret};
-use crate::cli::TransportArg;
 use crate::cli::remote::RemoteArgs;
-use crate::cli::remote::claims::SubmitArgs;
+use crate::cli::remote::claims::{DeviceTransport, SubmitArgs};
 use crate::out::{self, Exit};
 
 pub(super) fn submit(remote: &RemoteArgs, args: &SubmitArgs) -> Done<Exit> {
@@ -16,7 +15,7 @@ pub(super) fn submit(remote: &RemoteArgs, args: &SubmitArgs) -> Done<Exit> {
     }
     let token = hidden(&args.token, "token")?;
     let shown = args.secret.as_deref().map(|given| hidden(given, "secret")).transpose()?.unwrap_or_default();
-    let transport = transport(args.transport)?;
+    let transport = transport(args.transport);
     let to = addresses(args.to.as_deref());
     let message = body::claim(&shown, args.lifetime, Encoding::Json);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -54,17 +53,14 @@ fn hidden(given: &str, what: &str) -> Done<String> {
     secret(given, what)
 }
 
-fn transport(asked: TransportArg) -> Done<Transport> {
-    Ok(match asked {
-        TransportArg::Mqtt => Transport::Mqtt,
-        TransportArg::Mqtt5 => Transport::Mqtt5,
-        TransportArg::Ws => Transport::Ws,
-        TransportArg::Coap => Transport::Coap,
-        TransportArg::Http => Transport::Http,
-        TransportArg::All => {
-            return Err(Stop::usage("one claim goes over one transport", "name it; `claimd simulate` plays them all"));
-        }
-    })
+fn transport(asked: DeviceTransport) -> Transport {
+    match asked {
+        DeviceTransport::Mqtt => Transport::Mqtt,
+        DeviceTransport::Mqtt5 => Transport::Mqtt5,
+        DeviceTransport::Ws => Transport::Ws,
+        DeviceTransport::Coap => Transport::Coap,
+        DeviceTransport::Http => Transport::Http,
+    }
 }
 
 /// Only the transport's own is used, so all may be the one that was given.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{TransportArg, time};
+use crate::cli::time;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClaimCommand {
@@ -35,6 +35,19 @@ pub(crate) enum ClaimCommand {
     Unlock { device: String },
 }
 
+/// How a device speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DeviceTransport {
+    /// MQTT 3.1.1, which closes where it refuses
+    Mqtt,
+    /// MQTT 5
+    Mqtt5,
+    /// MQTT 5 over WebSocket
+    Ws,
+    Coap,
+    Http,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SubmitArgs {
     /// Its name, for what is printed; who it is says the token
@@ -48,9 +61,8 @@ pub(crate) struct SubmitArgs {
     /// How long the claim lives, such as 2m; the server's default without it
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) lifetime: Option<Duration>,
-    /// mqtt, mqtt5, ws, coap or http
-    #[arg(long, value_enum, default_value_t = TransportArg::Http)]
-    pub(crate) transport: TransportArg,
+    #[arg(long, value_enum, default_value_t = DeviceTransport::Http)]
+    pub(crate) transport: DeviceTransport,
     /// Where that listens; this machine's usual port without it
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) to: Option<String>,
