@@ -31,7 +31,7 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 23] = [
         &["demo"],
         &["serve"],
         &["simulate", "device"],
@@ -48,6 +48,13 @@ fn help_says_what_there_is() {
         &["qr"],
         &["audit", "verify"],
         &["keys", "rotate"],
+        &["tenant"],
+        &["customer"],
+        &["account"],
+        &["gateway"],
+        &["claim", "submit"],
+        &["role"],
+        &["group"],
     ];
     for command in commands {
         let output = run(claimd().args(command).arg("--help"), "");

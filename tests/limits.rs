@@ -104,6 +104,9 @@ fn rows() -> Vec<Row> {
         row("owner_api.applications_per_customer", 3, &[("CLAIMD_OWNER_API__APPLICATIONS_PER_CUSTOMER", "3")], |_, w, n| made(w, n, false), "409"),
         row("owner_api.devices_per_customer", 3, &[("CLAIMD_OWNER_API__DEVICES_PER_CUSTOMER", "3")], |_, w, n| made(w, n, true), "409"),
         row("owner_api.live_viewers", 3, &[("CLAIMD_OWNER_API__LIVE_VIEWERS", "3")], live_views, "503"),
+        row("permissions.roles_per_tenant", 3, &[("CLAIMD_PERMISSIONS__ROLES_PER_TENANT", "3")], |_, w, n| kept(w, n, "roles"), "409"),
+        row("permissions.groups_per_customer", 3, &[("CLAIMD_PERMISSIONS__GROUPS_PER_CUSTOMER", "3")], |_, w, n| kept(w, n, "groups"), "409"),
+        row("permissions.users_per_group", 3, &[("CLAIMD_PERMISSIONS__USERS_PER_GROUP", "3")], |_, w, n| kept(w, n, "users"), "409"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_TRANSFERS_PER_PEER", "3"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
         row("coap.block_bytes", 3, &[("CLAIMD_COAP__BLOCK_BYTES", "48"), ("CLAIMD_COAP__SOCKETS", "1")], transfers, "5.03"),
     ]
@@ -318,4 +321,27 @@ fn made(world: &World, n: usize, devices: bool) -> Result<(), String> {
     }
     make(APPLICATIONS, "my-house".to_owned())?;
     (0..n).try_for_each(|n| make(&format!("{APPLICATIONS}/my-house/devices"), format!("pump-{n}")))
+}
+
+/// The last of `n` roles, of `n` groups of a customer, or of `n` users in one, that a maker keeps.
+fn kept(world: &World, n: usize, what: &str) -> Result<(), String> {
+    let customer = &world.alice.customer;
+    let groups = format!("/api/claimd/v1/customers/{customer}/groups");
+    match what {
+        "roles" => (0..n).try_for_each(|n| {
+            let body = json!({"name": format!("n{n}"), "permissions": {}});
+            said(world.maker.post("/api/claimd/v1/roles", &body).status)
+        }),
+        "groups" => (0..n).try_for_each(|n| said(world.maker.post(&groups, &json!({"name": format!("n{n}")})).status)),
+        _ => {
+            let group = world.maker.post(&groups, &json!({"name": "g"})).ok()["id"].as_str().expect("an id").to_owned();
+            (0..n).try_for_each(|n| {
+                let body = json!({"email": format!("{n}@example.com"), "authority": "CUSTOMER_USER",
+                    "customerId": {"entityType": "CUSTOMER", "id": customer}});
+                let user = world.maker.post("/api/user?sendActivationMail=false", &body).ok();
+                let path = format!("{groups}/{group}/users/{}", user["id"]["id"].as_str().expect("an id"));
+                said(world.maker.send("PUT", &path, &[], "").status)
+            })
+        }
+    }
 }

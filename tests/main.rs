@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may end by it")]
 
 mod admin_tool;
+mod admin_verbs;
 mod api_document;
 mod applications;
 mod audit_chain;
@@ -24,6 +25,7 @@ mod mqtt_rules;
 mod owners;
 mod promises;
 mod refusals;
+mod roles;
 mod snippets;
 mod stack;
 mod watch;

@@ -40,6 +40,11 @@ impl Desk {
         self.folder.path().join(name)
     }
 
+    /// Writes such a file.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.file(name), text).expect("written");
+    }
+
     pub fn command(&self, profile: &str, arguments: &[&str]) -> &'static mut Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claimd"));
         command.env_clear().env("XDG_CONFIG_HOME", self.folder.path()).current_dir(self.folder.path());

@@ -14,6 +14,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use claim::directory::Account;
 use claim::owner::Authority;
+use claim::permissions::Grants;
 use claim::{Actor, CustomerId};
 use http_body_util::{BodyExt, Limited};
 use listener::SignedIn;
@@ -23,12 +24,13 @@ use crate::Api;
 use crate::bearer::BearerFault;
 use crate::reply::Fault;
 
-/// Who asks; a handler that takes it is for people who have signed in.
-pub(crate) struct Caller(pub(crate) Arc<Account>);
+/// Who asks, and what roles grant it; a handler that takes it is for people who have signed in.
+#[derive(Clone)]
+pub(crate) struct Caller(pub(crate) Arc<Account>, pub(crate) Grants);
 
 impl Caller {
     pub(crate) fn actor(&self) -> Actor {
-        Actor { account: self.0.id, tenant: self.0.tenant, authority: self.0.authority }
+        Actor { account: self.0.id, tenant: self.0.tenant, authority: self.0.authority, grants: self.1 }
     }
 
     /// Refuses everyone but a maker's administrator.
@@ -46,13 +48,13 @@ impl Caller {
 
     /// The customer an account is bound to: it sees nothing of others.
     pub(crate) fn bound_to(&self) -> Option<CustomerId> {
-        self.actor().claims_for()
+        self.actor().customer()
     }
 }
 
 /// The outcome of looking at a request's credential; absent without one.
 #[derive(Clone)]
-struct Identity(Result<Arc<Account>, Fault>);
+struct Identity(Result<Caller, Fault>);
 
 /// Looks at the credential once, ahead of the handler, and tells the listener that the connection has shown who it is.
 pub(crate) async fn identify(State(api): State<Api>, mut request: Request, next: Next) -> Response {
@@ -67,13 +69,19 @@ pub(crate) async fn identify(State(api): State<Api>, mut request: Request, next:
 }
 
 /// `X-Authorization` first, else `Authorization` (thingsboard.md 3).
-pub(crate) async fn identity(api: &Api, headers: &HeaderMap) -> Option<Result<Arc<Account>, Fault>> {
+pub(crate) async fn identity(api: &Api, headers: &HeaderMap) -> Option<Result<Caller, Fault>> {
     let value = headers.get("x-authorization").or_else(|| headers.get(header::AUTHORIZATION))?;
     let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
     let Some((_, token)) = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
         return Some(Err(Fault::unauthenticated("the credential is not `Bearer TOKEN`; sign in at `/api/auth/login`")));
     };
-    Some(api.account_of(token.trim()).await)
+    Some(caller(api, token.trim()).await)
+}
+
+async fn caller(api: &Api, token: &str) -> Result<Caller, Fault> {
+    let account = api.account_of(token).await?;
+    let grants = api.grants_of(&account).await?;
+    Ok(Caller(account, grants))
 }
 
 impl FromRequestParts<Api> for Caller {
@@ -81,7 +89,7 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Fault> {
         match parts.extensions.get::<Identity>() {
-            Some(Identity(identity)) => identity.clone().map(Caller),
+            Some(Identity(identity)) => identity.clone(),
             None => Err(Fault::unauthenticated("Authentication is required; sign in at `/api/auth/login`")),
         }
     }

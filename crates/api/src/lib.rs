@@ -32,8 +32,12 @@ use axum::http::Extensions;
 use claim::applications::Applications;
 use claim::audit::AuditLog;
 use claim::directory::{Account, Directory, DirectoryError};
+use claim::gateways::Gateways;
 use claim::imports::Imports;
 use claim::keys::{MasterKeys, SigningKeys};
+use claim::owner::Authority;
+use claim::permissions::{ClaimPermission, Grants, Permissions};
+use claim::roles::Roles;
 use claim::watch::WatchFeed;
 use claim::{Confirmation, Keyring, Origin, Timestamp, UserId};
 use claim_codes::Style;
@@ -73,6 +77,10 @@ pub struct ApiParts {
     pub audit: Arc<dyn AuditLog>,
     /// What happens to claims, live.
     pub watch: Arc<WatchFeed>,
+    /// Gateways and what they speak for.
+    pub gateways: Arc<dyn Gateways>,
+    /// Roles and groups.
+    pub roles: Arc<dyn Roles>,
     /// Digest keys.
     pub keyring: Arc<Keyring>,
     /// The wall clock.
@@ -87,6 +95,8 @@ pub struct ApiParts {
     pub passwords: Passwords,
     /// The `[owner_api]` section.
     pub config: Config,
+    /// The `[permissions]` section.
+    pub permissions: Permissions,
     /// Where people reach this server, for links; empty: as the request says.
     pub public_url: String,
 }
@@ -104,6 +114,8 @@ struct Inner {
     accounts: Cache<UserId, Arc<Account>>,
     /// API keys by digest: whose, and until when.
     keys: Cache<[u8; 32], (UserId, Option<Timestamp>)>,
+    /// What roles grant to accounts, where that is asked for.
+    grants: Cache<UserId, Grants>,
 }
 
 /// The routes under `/api/` (but for the devices' own `/api/v1/`), as a service for the HTTP listener. Reads the signing keys.
@@ -114,6 +126,7 @@ pub async fn router(parts: ApiParts) -> Result<Router, DirectoryError> {
         throttle: Throttle::new(&parts.config),
         accounts: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
         keys: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
+        grants: Cache::builder().max_capacity(ACCOUNTS.0).time_to_live(ACCOUNTS.1).build(),
         parts,
     };
     Ok(routes::all(Api { inner: Arc::new(inner) }))
@@ -148,6 +161,14 @@ impl Api {
 
     fn audit_log(&self) -> &dyn AuditLog {
         &*self.inner.parts.audit
+    }
+
+    fn roles(&self) -> &dyn Roles {
+        &*self.inner.parts.roles
+    }
+
+    fn permissions(&self) -> &Permissions {
+        &self.inner.parts.permissions
     }
 
     fn directory(&self) -> &dyn Directory {
@@ -204,6 +225,25 @@ impl Api {
             Err(DirectoryError::Unavailable) => Err(Fault::unavailable()),
             Err(_) => Err(Fault::unauthenticated("the account is gone; sign in as another")),
         }
+    }
+
+    /// What roles grant to an account. Not looked up where no rule asks for a grant.
+    async fn grants_of(&self, account: &Account) -> Result<Grants, Fault> {
+        let asked = self.permissions().claim == ClaimPermission::Granted;
+        if !asked || account.authority == Authority::TenantAdmin {
+            return Ok(Grants::default());
+        }
+        if let Some(grants) = self.inner.grants.get(&account.id) {
+            return Ok(grants);
+        }
+        let grants = self.roles().grants(account.id).await?;
+        self.inner.grants.insert(account.id, grants);
+        Ok(grants)
+    }
+
+    /// What changed a role or a group makes all grants be looked up again: any number of accounts may have it.
+    fn forget_grants(&self) {
+        self.inner.grants.invalidate_all();
     }
 
     /// What changed an account makes it be looked up again.

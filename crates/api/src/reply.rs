@@ -21,6 +21,9 @@ const STORE_AWAY: Duration = Duration::from_secs(5);
 /// Why an owner's claim was refused, for clients that ask (thingsboard.md 3).
 const CLAIM_REASON: HeaderName = HeaderName::from_static("claim-reason");
 
+/// Where ThingsBoard says 400 and ours would be 409, for tools that tell the two apart.
+const CONFLICT: HeaderName = HeaderName::from_static("claimd-conflict");
+
 /// A refusal of any request. Its text says what happened and what to do, and holds nothing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -78,7 +81,7 @@ impl Fault {
         Self { retry_after: Some(STORE_AWAY), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, 2, text) }
     }
 
-    fn outcome_unknown() -> Self {
+    pub(crate) fn outcome_unknown() -> Self {
         let text = "it is not known whether the change was made; send the request again, that settles it";
         Self { retry_after: Some(STORE_AWAY), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, 2, text) }
     }
@@ -132,6 +135,9 @@ impl IntoResponse for Fault {
             timestamp: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
         };
         let mut response = self.dress(Json(error).into_response());
+        if self.conflict {
+            response.headers_mut().insert(CONFLICT, HeaderValue::from_static("true"));
+        }
         // Our own routes show it as a problem document instead.
         response.extensions_mut().insert(self);
         response

@@ -1,5 +1,6 @@
 //! Every route of the API: its path, what it is for, and who answers it.
 
+mod accounts;
 mod api_keys;
 mod applications;
 mod attributes;
@@ -9,12 +10,15 @@ mod device_settings;
 mod devices;
 mod edcs;
 mod faces;
+mod gateways;
 mod imports;
 mod keys;
 mod makers;
+mod oversight;
 mod owner;
 mod profiles;
 mod qr_codes;
+mod roles;
 mod sign_in;
 mod users;
 mod watch;
@@ -47,6 +51,10 @@ pub(crate) fn all(api: Api) -> Router {
     let table = faces::imports(table);
     let table = faces::stack(table);
     let table = watch::route(table);
+    let table = accounts::faces(table);
+    let table = roles::faces(table);
+    let table = gateways::faces(table);
+    let table = oversight::faces(table);
     let (router, document) = table
         .get(DOCUMENT, Op::new("claimd", "This document").public().object(), get(|| async { Bytes::new() }))
         .finish();
@@ -138,11 +146,10 @@ fn people(table: Table) -> Table {
         )
         .post(
             "/api/user",
-            Op::new("People", "Make an account").body::<users::UserDraft>().answer::<UserJson>().query(
-                "sendActivationMail",
-                false,
-                "ignored: claimd sends no mail",
-            ),
+            Op::new("People", "Make an account, or change the names of the one with this id")
+                .body::<users::UserDraft>()
+                .answer::<UserJson>()
+                .query("sendActivationMail", false, "ignored: claimd sends no mail"),
             post(users::create),
         )
         .get(
@@ -184,7 +191,9 @@ fn people(table: Table) -> Table {
         )
         .post(
             "/api/tenant",
-            Op::new("Makers", "Make a tenant (operators)").body::<makers::TenantDraft>().answer::<TenantJson>(),
+            Op::new("Makers", "Make a tenant, or change the title of the one with this id (operators)")
+                .body::<makers::TenantDraft>()
+                .answer::<TenantJson>(),
             post(makers::create),
         )
         .get(

@@ -105,6 +105,21 @@ impl AttemptLedger for MemoryAttempts {
         counters.devices.take_back(&keys.name, at);
         PortFuture::ready(Ok(()))
     }
+
+    /// Looks through all pairs under the one lock; a maker's deed, and a rare one.
+    fn forgive(&self, name: [u8; 16]) -> PortFuture<'_, Result<(), Unavailable>> {
+        let mut counters = self.lock();
+        let Counters { pairs, accounts, devices } = &mut *counters;
+        devices.tries.remove(&name);
+        pairs.tries.retain(|keys, tries| {
+            let stays = keys.name != name;
+            if !stays {
+                tries.iter().for_each(|at| accounts.take_back(&keys.account, *at));
+            }
+            stays
+        });
+        PortFuture::ready(Ok(()))
+    }
 }
 
 impl Counters {

@@ -5,6 +5,7 @@
 //! ends is found by the [`Sweeper`]; readers look at the expiry themselves.
 
 mod entry;
+mod listing;
 pub(crate) mod pack;
 mod ring;
 mod sweep;
@@ -306,6 +307,24 @@ impl ClaimCache for MemoryClaimCache {
 
     fn withdraw(&self, device: DeviceId, until: Timestamp) -> PortFuture<'_, Result<bool, Unavailable>> {
         PortFuture::ready(Ok(self.remove(device, |entry| entry.received_at() <= until)))
+    }
+
+    fn pending(
+        &self,
+        tenant: TenantId,
+        after: Option<DeviceId>,
+        limit: usize,
+        now: Timestamp,
+    ) -> PortFuture<'_, Result<Vec<PendingClaim>, Unavailable>> {
+        let Some((number, share)) = self.table.tenants.known(tenant) else { return PortFuture::ready(Ok(Vec::new())) };
+        if limit == 0 || share.pending.load(Ordering::Relaxed) == 0 {
+            return PortFuture::ready(Ok(Vec::new()));
+        }
+        let table = Arc::clone(&self.table);
+        // All shards are looked through, a tenth of a second at ten million claims: no work for a thread that serves others.
+        let looking =
+            tokio::task::spawn_blocking(move || listing::live_of(&table, (tenant, number), after, limit, now));
+        PortFuture::later(async move { looking.await.map_err(|_| Unavailable) })
     }
 }
 

@@ -5,6 +5,8 @@
 //! point harmless: the cache is evidence, the registry is truth (invariants 1, 2, 3, 5).
 
 mod outcome;
+mod oversight;
+mod permission;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::limits::AttemptBudgets;
 use crate::message;
 use crate::origin::Origin;
 use crate::owner::{Actor, Authority, CustomerId};
+use crate::permissions::ClaimPermission;
 use crate::policy::{ClaimPolicy, WindowState, window};
 use crate::ports::{
     AssignOwner, Assignment, AttemptKeys, AttemptLedger, ClaimCache, ClaimSubject, ClaimTarget, DeviceRegistry,
@@ -26,6 +29,7 @@ use crate::time::Timestamp;
 use crate::watch::{self, WatchFeed};
 
 pub use outcome::{ConfirmOutcome, Refusal, RefusalCause, Shown, UnclaimOutcome};
+pub use oversight::{Announced, OversightOutcome, PendingPage};
 
 /// What confirmation needs.
 pub struct ConfirmationParts {
@@ -45,6 +49,8 @@ pub struct ConfirmationParts {
     pub policy: ClaimPolicy,
     /// Budgets of wrong tries.
     pub budgets: AttemptBudgets,
+    /// Who may claim.
+    pub permission: ClaimPermission,
 }
 
 /// See the module's head. Cheap to clone.
@@ -110,14 +116,13 @@ impl Confirmation {
     /// first answer.
     pub async fn confirm(&self, request: ConfirmRequest<'_>, origin: &Origin, now: Timestamp) -> ConfirmOutcome {
         // Decided before any look at the device (thingsboard.md 3).
-        let customer = match request.actor.authority {
-            Authority::CustomerUser(own) => request.for_customer.is_none_or(|named| named == own).then_some(own),
-            Authority::TenantAdmin => request.for_customer,
-        };
-        let Some(customer) = customer else {
-            self.parts.meter.confirmation("forbidden", Evidence::None);
-            self.show(&request, None, &ConfirmOutcome::Forbidden, origin, now);
-            return ConfirmOutcome::Forbidden;
+        let customer = match request.actor.claims_for(request.for_customer, self.parts.permission) {
+            Ok(customer) => customer,
+            Err(missing) => {
+                self.forbidden(request.actor, AuditAction::Confirm, missing, origin, now);
+                self.show(&request, None, &ConfirmOutcome::Forbidden, origin, now);
+                return ConfirmOutcome::Forbidden;
+            }
         };
         let (outcome, name) = self.confirm_for(customer, &request, origin, now).await;
         self.show(&request, name, &outcome, origin, now);
@@ -403,14 +408,19 @@ impl Confirmation {
         }
     }
 
-    /// Gives ownership back: the owning customer's users, or the tenant's admin. For anyone else the device does not
-    /// exist. Whatever evidence there was before is void afterwards.
+    /// Gives ownership back: the owning customer's users who may claim, or the tenant's admin. For anyone else the device
+    /// does not exist. Whatever evidence there was before is void afterwards.
     pub async fn unclaim(&self, actor: Actor, name: &str, origin: &Origin, now: Timestamp) -> UnclaimOutcome {
+        let shown = || DeviceName::parse(name).map_or_else(|_| message::shown(name), |name| name.shared());
+        if self.permit(actor, AuditAction::Unclaim, origin, now).is_err() {
+            let outcome = UnclaimOutcome::NotFound;
+            self.parts
+                .watch
+                .tell(actor.tenant, || watch::unclaimed(shown(), &actor, &outcome, "forbidden", origin, now));
+            return outcome;
+        }
         let (outcome, reason, device) = self.try_unclaim(actor, name, origin, now).await;
-        self.parts.watch.tell(actor.tenant, || {
-            let device = DeviceName::parse(name).map_or_else(|_| message::shown(name), |name| name.shared());
-            watch::unclaimed(device, &actor, &outcome, reason, origin, now)
-        });
+        self.parts.watch.tell(actor.tenant, || watch::unclaimed(shown(), &actor, &outcome, reason, origin, now));
         let by = match actor.authority {
             Authority::TenantAdmin => "admin",
             Authority::CustomerUser(_) => "owner",
@@ -456,7 +466,10 @@ impl Confirmation {
 
     /// As [`Confirmation::unclaim`], for a device known by id.
     pub async fn release(&self, actor: Actor, device: DeviceId, origin: &Origin, now: Timestamp) -> UnclaimOutcome {
-        let (outcome, reason) = self.try_release(actor, device, origin, now).await;
+        let (outcome, reason) = match self.permit(actor, AuditAction::Unclaim, origin, now) {
+            Ok(()) => self.try_release(actor, device, origin, now).await,
+            Err(_) => (UnclaimOutcome::NotFound, "forbidden"),
+        };
         if self.parts.watch.watched() {
             // Asked for by id; those who watch want the name, as far as the device is the tenant's.
             let known = self.parts.registry.device(device).await.ok().flatten();
@@ -480,7 +493,7 @@ impl Confirmation {
         let release = ReleaseOwner {
             tenant: actor.tenant,
             device,
-            holder: actor.claims_for(),
+            holder: actor.customer(),
             account: actor.account,
             allow_again: !self.parts.policy.allow_by_default,
             now,
@@ -514,10 +527,10 @@ impl Confirmation {
         };
         let device = &subject.device;
         if let Some(owner) = device.owner {
-            let visible = actor.claims_for().is_none_or(|customer| customer == owner);
+            let visible = actor.customer().is_none_or(|customer| customer == owner);
             return Ok(visible.then(|| ClaimState::Claimed { claimed_at: device.claimed_at.unwrap_or(now) }));
         }
-        if actor.claims_for().is_some() {
+        if actor.customer().is_some() {
             return Ok(None);
         }
         let sighting = self.parts.cache.peek(device.id, now).await?;

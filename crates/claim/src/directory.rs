@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::applications::By;
 use crate::device::{DeviceId, DeviceName, PayloadFormat, ProfileId, TenantId, id};
 use crate::owner::{Authority, CustomerId, UserId};
 use crate::ports::{AttemptKeys, PortFuture};
@@ -281,6 +282,17 @@ pub struct AccountDraft {
     pub password_hash: Option<String>,
 }
 
+/// What an account is called from now on.
+#[derive(Clone, Debug, Default)]
+pub struct AccountChange {
+    /// Given name; `None`: none.
+    pub first_name: Option<String>,
+    /// Family name; `None`: none.
+    pub last_name: Option<String>,
+    /// Free JSON; `None`: none.
+    pub additional_info: Option<String>,
+}
+
 /// A refresh token on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefreshSession {
@@ -343,6 +355,8 @@ pub enum RefreshUse {
 pub trait Directory: Send + Sync {
     /// Makes a tenant with its `default` profile.
     fn create_tenant(&self, title: String, now: Timestamp) -> Answer<'_, Tenant>;
+    /// Changes a tenant's title; audited there.
+    fn rename_tenant(&self, id: TenantId, title: String, by: By) -> Answer<'_, Tenant>;
     /// Tenants by title.
     fn tenants(&self, page: PageRequest) -> Answer<'_, Page<Tenant>>;
     /// One tenant.
@@ -384,6 +398,10 @@ pub trait Directory: Send + Sync {
     fn account(&self, id: UserId) -> Answer<'_, Account>;
     /// An account and its password hash by e-mail, in any letter case.
     fn account_by_email(&self, email: String) -> Answer<'_, Option<(Account, Option<String>)>>;
+    /// Accounts of a tenant by e-mail; with `customer` only that customer's.
+    fn accounts(&self, tenant: TenantId, customer: Option<CustomerId>, page: PageRequest) -> Answer<'_, Page<Account>>;
+    /// Changes what an account is called; audited.
+    fn change_account(&self, tenant: TenantId, id: UserId, change: AccountChange, by: By) -> Answer<'_, Account>;
     /// Removes an account and its sessions.
     fn delete_account(&self, tenant: TenantId, id: UserId) -> Answer<'_, ()>;
     /// Sets a password hash and ends the account's sessions.
@@ -476,7 +494,7 @@ pub trait Directory: Send + Sync {
     /// Ends a relation.
     fn unrelate(&self, tenant: TenantId, gateway: DeviceId, device: DeviceId) -> Answer<'_, ()>;
 
-    /// Charged tries since an instant, from the audit rows: by them the attempt counters are rebuilt after a crash.
+    /// Charged tries since an instant that no later unlock has cleared, from the audit rows: by them the attempt counters are rebuilt after a crash.
     fn charged_tries(&self, since: Timestamp) -> Answer<'_, Vec<(AttemptKeys, Timestamp)>>;
     /// Whether the store answers; for readiness.
     fn ping(&self) -> Answer<'_, ()>;

@@ -138,6 +138,8 @@ pub enum AuditAction {
     Confirm,
     /// Ownership given back.
     Unclaim,
+    /// Wrong tries at a device forgotten by its maker.
+    Unlock,
 }
 
 impl AuditAction {
@@ -147,6 +149,7 @@ impl AuditAction {
             AuditAction::Submit => "submit",
             AuditAction::Confirm => "confirm",
             AuditAction::Unclaim => "unclaim",
+            AuditAction::Unlock => "unlock",
         }
     }
 }
@@ -165,7 +168,8 @@ pub struct AuditNote {
     pub action: AuditAction,
     /// The device, if the name was known.
     pub device: Option<DeviceId>,
-    /// The attempt key of the requested name; by it the attempt counters are rebuilt after a crash. Confirms only.
+    /// The attempt key of the requested name; by it the attempt counters are rebuilt after a crash. Confirms
+    /// and unlocks only.
     pub attempt_key: Option<[u8; 16]>,
     /// The outcome's name, from the closed vocabulary of outcomes.
     pub outcome: &'static str,
@@ -259,11 +263,13 @@ pub enum MakerEvent {
     ImportCodesRead,
     /// An application's devices were exported. In the audit log only.
     Exported,
+    /// The tenant's admin dropped a pending claim.
+    ClaimRevoked,
 }
 
 impl MakerEvent {
     /// All.
-    pub const ALL: [MakerEvent; 20] = [
+    pub const ALL: [MakerEvent; 21] = [
         Self::ApplicationCreated,
         Self::ApplicationDeleted,
         Self::ClaimingAuthorized,
@@ -284,6 +290,7 @@ impl MakerEvent {
         Self::ImportEnded,
         Self::ImportCodesRead,
         Self::Exported,
+        Self::ClaimRevoked,
     ];
 
     /// Its name.
@@ -309,6 +316,7 @@ impl MakerEvent {
             Self::ImportEnded => "application.import_ended",
             Self::ImportCodesRead => "application.import_codes_read",
             Self::Exported => "application.exported",
+            Self::ClaimRevoked => "device.claim_revoked",
         }
     }
 

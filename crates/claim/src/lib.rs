@@ -21,6 +21,7 @@ mod eui;
 pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gateways;
 pub mod imports;
 pub mod intake;
 pub mod keys;
@@ -29,8 +30,10 @@ mod listing;
 pub mod message;
 pub mod origin;
 pub mod owner;
+pub mod permissions;
 pub mod policy;
 pub mod ports;
+pub mod roles;
 pub mod secret;
 pub mod time;
 pub mod watch;

@@ -159,6 +159,18 @@ pub trait ClaimCache: Send + Sync {
 
     /// Removes the device's claim, if any, that was received at or before `until`.
     fn withdraw(&self, device: DeviceId, until: Timestamp) -> PortFuture<'_, Result<bool, Unavailable>>;
+
+    /// A tenant's claims that are live at `now`, by device id, those after `after` alone and at most `limit`.
+    ///
+    /// Contract: a claim that is there from the first page to the last is on exactly one of them. Not for the path of a
+    /// claim: it may look at everything that is held, and never holds up those who record for longer than one record does.
+    fn pending(
+        &self,
+        tenant: TenantId,
+        after: Option<DeviceId>,
+        limit: usize,
+        now: Timestamp,
+    ) -> PortFuture<'_, Result<Vec<PendingClaim>, Unavailable>>;
 }
 
 /// Who tries at what.
@@ -232,6 +244,10 @@ pub trait AttemptLedger: Send + Sync {
 
     /// Takes a reserved try back: the secret was right, or nothing was evaluated.
     fn refund(&self, reservation: Reservation) -> PortFuture<'_, Result<(), Unavailable>>;
+
+    /// Takes back every try at the device with this name, of all accounts and from all three budgets, as if each had been
+    /// refunded.
+    fn forgive(&self, name: [u8; 16]) -> PortFuture<'_, Result<(), Unavailable>>;
 }
 
 /// Too often.
@@ -427,6 +443,23 @@ pub enum Release {
     Gone,
 }
 
+/// A request to make a device's pending claims void.
+#[derive(Clone, Copy, Debug)]
+pub struct VoidPending<'a> {
+    /// The tenant; the device must be its.
+    pub tenant: TenantId,
+    /// The device.
+    pub device: DeviceId,
+    /// Those received at or before this instant.
+    pub until: Timestamp,
+    /// Who acts.
+    pub account: UserId,
+    /// When.
+    pub now: Timestamp,
+    /// For the audit row.
+    pub origin: &'a Origin,
+}
+
 /// A gateway's request about devices by name.
 #[derive(Clone, Debug)]
 pub struct ResolveChildren {
@@ -516,6 +549,10 @@ pub trait DeviceRegistry: Send + Sync {
     /// Takes ownership away, if the holder is as asked; moves the fence so that older evidence is void.
     fn release_owner<'a>(&'a self, request: ReleaseOwner<'a>) -> PortFuture<'a, Result<Release, WriteError>>;
 
+    /// Moves the fence of a device without an owner, with audit and outbox rows: pending claims received up to there are
+    /// void, whatever a cache brings back. The fence; `None` if nothing was changed: it has an owner, or is gone.
+    fn void_pending<'a>(&'a self, request: VoidPending<'a>) -> PortFuture<'a, Result<Option<Timestamp>, WriteError>>;
+
     /// What names mean to a gateway; unknown ones are created, related, unowned. Answers in the order of the names.
     fn resolve_children(&self, request: ResolveChildren) -> PortFuture<'_, Result<Vec<Child>, Unavailable>>;
 
@@ -537,8 +574,8 @@ pub trait DeviceRegistry: Send + Sync {
     /// kind and actor summed up.
     fn note(&self, note: AuditNote);
 
-    /// Writes the audit row of a charged confirm, never summed up, and resolves when it is committed: the attempt counters are
-    /// rebuilt from these rows after a crash, so a guess that was answered but not on record would be a free one.
+    /// Writes the audit row of a charged confirm or of an unlock, never summed up, and resolves when it is committed: the
+    /// attempt counters are rebuilt from these rows after a crash, so a guess that was answered but not on record would be a free one.
     fn note_charged(&self, note: AuditNote) -> PortFuture<'_, Result<(), Unavailable>>;
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use claim::confirmation::{ConfirmOutcome, ConfirmRequest, DeviceRef, RefusalCause, Shown, UnclaimOutcome};
 use claim::event::Evidence;
 use claim::owner::Authority;
+use claim::permissions::{ClaimPermission, Grant, Grants};
 use claim::policy::Disclosure;
 use claim::ports::{AttemptScope, ClaimCache, ClaimSource, PendingClaim, RetryKey};
 use claim::{Actor, ClaimSecret, CustomerId, DeviceId, Eui64, Timestamp, UserId};
@@ -16,15 +17,20 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn owner(world: &World) -> Actor {
     let authority = Authority::CustomerUser(CustomerId::random());
-    Actor { account: UserId::random(), tenant: world.tenant, authority }
+    Actor { account: UserId::random(), tenant: world.tenant, authority, grants: Grants::default() }
 }
 
 fn admin(world: &World) -> Actor {
-    Actor { account: UserId::random(), tenant: world.tenant, authority: Authority::TenantAdmin }
+    Actor {
+        account: UserId::random(),
+        tenant: world.tenant,
+        authority: Authority::TenantAdmin,
+        grants: Grants::default(),
+    }
 }
 
 fn customer(actor: &Actor) -> CustomerId {
-    actor.claims_for().expect("a customer's user")
+    actor.customer().expect("a customer's user")
 }
 
 async fn confirm(world: &World, actor: &Actor, name: &str, secret: &str, now: Timestamp) -> ConfirmOutcome {
@@ -491,6 +497,48 @@ async fn makers_do_not_claim_and_tenants_never_meet() {
     assert_eq!(confirm(&world, &admin(&world), "pump", "s", at(1)).await, ConfirmOutcome::Forbidden);
     let eve = Actor { tenant: world.registry.add_tenant(), ..owner(&world) };
     assert_eq!(cause(&confirm(&world, &eve, "pump", "s", at(1)).await), (RefusalCause::UnknownName, false));
+}
+
+#[tokio::test]
+async fn where_grants_are_needed_a_user_without_one_is_refused_before_any_look_at_the_device() {
+    let world = World { permission: ClaimPermission::Granted, ..World::new() };
+    announced(&world, "pump", "s").await;
+    let guest = owner(&world);
+    for (name, secret) in [("pump", "s"), ("pump", "wrong"), ("unknown", "s"), ("\u{0}", "s")] {
+        assert_eq!(confirm(&world, &guest, name, secret, at(1)).await, ConfirmOutcome::Forbidden, "{name}");
+    }
+    assert_eq!((world.ledger.charged(), world.ledger.refunds()), (0, 0), "no try is spent");
+    let notes = world.registry.take_notes();
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    for note in notes {
+        assert_eq!((note.outcome, note.reason), ("forbidden", "missing CLAIM_DEVICES on DEVICE"));
+        assert_eq!((note.device, note.attempt_key, note.charged), (None, None, false));
+    }
+    assert_eq!(world.meter.count(Metered::Confirmation("forbidden", Evidence::None)), 4);
+    let keeper = Actor { grants: Grants::from_iter([Grant::CLAIM_DEVICES]), ..guest };
+    assert!(claimed(&confirm(&world, &keeper, "pump", "s", at(2)).await));
+}
+
+#[tokio::test]
+async fn where_grants_are_needed_giving_back_needs_one_too() {
+    let world = World { permission: ClaimPermission::Granted, ..World::new() };
+    let device = announced(&world, "pump", "s").await;
+    let guest = owner(&world);
+    let keeper = Actor { account: UserId::random(), grants: Grants::from_iter([Grant::CLAIM_DEVICES]), ..guest };
+    assert!(claimed(&confirm(&world, &keeper, "pump", "s", at(1)).await));
+    world.registry.take_notes();
+    for name in ["pump", "unknown"] {
+        assert_eq!(unclaim(&world, &guest, name, at(2)).await, UnclaimOutcome::NotFound, "{name}");
+    }
+    let released = world.confirmation().release(guest, device, &origin(None), at(2)).await;
+    assert_eq!(released, UnclaimOutcome::NotFound);
+    let notes = world.registry.take_notes();
+    assert!(notes.len() == 3 && notes.iter().all(|note| note.reason == "missing CLAIM_DEVICES on DEVICE"), "{notes:?}");
+    assert!(world.registry.row(device).expect("a row").owner.is_some());
+    // It still sees what is its customer's; and the maker needs no grant.
+    let seen = world.confirmation().status(guest, "pump", at(3)).await;
+    assert!(matches!(seen, Ok(Some(claim::ClaimState::Claimed { .. }))), "{seen:?}");
+    assert!(matches!(unclaim(&world, &admin(&world), "pump", at(3)).await, UnclaimOutcome::Released { .. }));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use claim::confirmation::{ConfirmOutcome, ConfirmRequest, DeviceRef, UnclaimOutcome};
 use claim::owner::Authority;
+use claim::permissions::Grants;
 use claim::ports::PendingClaim;
 use claim::{
     Actor, BodyFormat, ClaimSecret, CustomerId, DeviceCredential, DeviceId, Eui64, Timestamp, Transport, UserId,
@@ -140,7 +141,8 @@ impl Play {
             world.registry.set_eui(device, eui(n));
             device
         });
-        let actor = |authority| Actor { account: UserId::random(), tenant: world.tenant, authority };
+        let actor =
+            |authority| Actor { account: UserId::random(), tenant: world.tenant, authority, grants: Grants::default() };
         let owners = (0..OWNERS).map(|_| actor(Authority::CustomerUser(CustomerId::random()))).collect();
         let admin = actor(Authority::TenantAdmin);
         Self { world, devices, owners, admin, model: Default::default(), history: Vec::new(), now: 0 }
@@ -316,7 +318,7 @@ impl Play {
     fn check(&self) -> Result<(), TestCaseError> {
         for (device, known) in self.model.iter().enumerate() {
             let row = self.world.registry.row(self.devices[device]).expect("a row");
-            let owner = known.owner.and_then(|owner| self.owners[owner].claims_for());
+            let owner = known.owner.and_then(|owner| self.owners[owner].customer());
             prop_assert_eq!(row.owner, owner, "d{}", device);
             if let Some((_, until, _)) = self.live(device) {
                 let held = self.world.cache.held(self.devices[device]);

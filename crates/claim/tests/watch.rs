@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use claim::confirmation::{ConfirmRequest, DeviceRef};
 use claim::event::AuditAction;
 use claim::owner::Authority;
+use claim::permissions::Grants;
 use claim::ports::RetryKey;
 use claim::watch::{By, Happening, Sight, Viewing};
 use claim::{
@@ -56,11 +57,16 @@ async fn batch(world: &World, gateway: &AuthenticatedDevice, body: &str) {
 
 fn owner(world: &World) -> Actor {
     let authority = Authority::CustomerUser(CustomerId::random());
-    Actor { account: UserId::random(), tenant: world.tenant, authority }
+    Actor { account: UserId::random(), tenant: world.tenant, authority, grants: Grants::default() }
 }
 
 fn admin(world: &World) -> Actor {
-    Actor { account: UserId::random(), tenant: world.tenant, authority: Authority::TenantAdmin }
+    Actor {
+        account: UserId::random(),
+        tenant: world.tenant,
+        authority: Authority::TenantAdmin,
+        grants: Grants::default(),
+    }
 }
 
 async fn confirm(world: &World, actor: &Actor, device: DeviceRef<'_>, secret: &str, now: Timestamp) {
@@ -307,7 +313,7 @@ async fn an_unclaim_is_told_once_by_name_or_by_id() {
     let world = World::new();
     let id = world.registry.add_device(world.tenant, "d");
     let (alice, bob, maker) = (owner(&world), owner(&world), admin(&world));
-    world.registry.set_owner(id, alice.claims_for(), at(0));
+    world.registry.set_owner(id, alice.customer(), at(0));
     let mut viewing = watch(&world);
     for (actor, name, expected) in [
         (bob, "d", ("refused", "not_holder")),
@@ -322,7 +328,7 @@ async fn an_unclaim_is_told_once_by_name_or_by_id() {
         assert_eq!((told.len(), (told[0].outcome, told[0].reason)), (1, expected), "{name}");
         assert!(told[0].device.chars().all(|c| !c.is_control()));
     }
-    world.registry.set_owner(id, alice.claims_for(), at(2));
+    world.registry.set_owner(id, alice.customer(), at(2));
     world.confirmation().release(maker, id, &origin(None), at(3)).await;
     let told = told(&mut viewing);
     assert_eq!((told.len(), &*told[0].device, told[0].outcome), (1, "d", "released"));

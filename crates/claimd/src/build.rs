@@ -114,6 +114,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         keyring: keyring.clone(),
         policy: settings.claim.clone(),
         budgets: settings.attempts.clone(),
+        permission: settings.permissions.claim,
     });
     let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock.now());
     let request_ids = Arc::new(AtomicU64::new(1));
@@ -157,6 +158,8 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         check_symbol: settings.codes.check_symbol,
         audit: registry.clone(),
         watch: watch.clone(),
+        gateways: registry.clone(),
+        roles: registry.clone(),
         keyring,
         clock: now.clone(),
         request_ids: request_ids.clone(),
@@ -164,6 +167,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         master_keys,
         passwords,
         config: settings.owner_api.clone(),
+        permissions: settings.permissions,
         public_url: settings.server.public_url.clone(),
     });
     let router = router.await.map_err(store_away)?;

@@ -51,16 +51,22 @@ pub(crate) enum Command {
     Device(remote::With<remote::DeviceCommand>),
     /// Customers, who own devices
     Customer(remote::With<remote::CustomerCommand>),
+    /// Tenants: makers with all that is theirs (operators)
+    Tenant(remote::With<remote::tenants::TenantCommand>),
     /// Accounts of people
-    Account(remote::With<remote::AccountCommand>),
+    Account(remote::With<remote::accounts::AccountCommand>),
     /// Gateways, and the devices they speak for
-    Gateway(remote::With<remote::GatewayCommand>),
+    Gateway(remote::With<remote::gateways::GatewayCommand>),
+    /// Roles: what the groups that have them may do
+    Role(remote::With<remote::roles::RoleCommand>),
+    /// Groups of a customer's users, and their roles
+    Group(remote::With<remote::roles::GroupCommand>),
     /// The audit log and its chain of hashes
     Audit(remote::With<audit::AuditCommand>),
     /// The install's keys, for operators
     Keys(remote::With<keys::KeysCommand>),
     /// Claims by a device's name
-    Claim(remote::With<remote::ClaimCommand>),
+    Claim(remote::With<remote::claims::ClaimCommand>),
     /// Register many devices from a file
     Import(imports::ImportArgs),
     /// Write an application's devices to a file
@@ -347,7 +353,7 @@ pub(crate) struct LoadArgs {
     pub(crate) histogram: Option<PathBuf>,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "a time is written like 500ms, 90s or 10m".to_owned())
 }
 

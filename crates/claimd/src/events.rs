@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claim::event::{OutboxEvent, OutboxKind, StateFeed};
+use claim::event::{MakerEvent, OutboxEvent, OutboxKind, StateFeed};
 use claim::ports::Outbox;
 use claim::{ClaimState, StateChange, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,7 @@ fn hand_on(feed: &StateFeed, event: &OutboxEvent) {
         OutboxKind::Claimed { claimed_at, .. } => ClaimState::Claimed { claimed_at },
         OutboxKind::Unclaimed => ClaimState::None,
         OutboxKind::CredentialRevoked => return feed.revoke(event.device),
+        OutboxKind::Maker(MakerEvent::ClaimRevoked) => ClaimState::None,
         // No device waits for it.
         OutboxKind::Maker(_) => return,
     };

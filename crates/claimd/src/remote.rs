@@ -2,18 +2,23 @@
 //!
 //! Secrets never come from the command line as such but for a bare claim code, which is warned of.
 
+mod accounts;
 mod audit;
 mod bulk;
 mod claims;
 mod client;
 mod counting;
+mod gateways;
 mod imports;
 mod keys;
 mod makers;
 mod people;
 mod profile;
 mod qr;
+mod roles;
 mod show;
+mod submit;
+mod tenants;
 mod watch;
 
 use std::io::{IsTerminal, Read};
@@ -24,14 +29,18 @@ use serde_json::Value;
 use crate::cli::remote::{LoginArgs, RemoteArgs};
 use crate::out::{self, Exit};
 
+pub(crate) use accounts::account;
 pub(crate) use audit::audit;
 pub(crate) use claims::claim;
+pub(crate) use gateways::gateway;
 pub(crate) use imports::{export, import};
 pub(crate) use keys::keys;
 pub(crate) use makers::{application, device};
-pub(crate) use people::{account, customer, gateway};
+pub(crate) use people::customer;
 pub(crate) use profile::server_address;
 pub(crate) use qr::qr;
+pub(crate) use roles::{group, role};
+pub(crate) use tenants::tenant;
 pub(crate) use watch::watch;
 
 use client::Client;

@@ -1,6 +1,6 @@
 //! Makers' and operators' work, by kind of thing: every statement names the tenant.
 
-mod accounts;
+pub(crate) mod accounts;
 mod api_keys;
 pub(crate) mod credentials;
 pub(crate) mod customers;
@@ -13,15 +13,16 @@ mod tenants;
 
 use std::future::Future;
 
+use claim::applications::By;
 use claim::device::ProfileId;
 use claim::directory::{
-    Account, AccountDraft, Answer, ApiKey, ApiKeyDraft, ApiKeyId, ClaimSettings, ClaimSettingsChange, CredentialDraft,
-    CredentialView, Customer, DeviceDraft, DeviceProfile, DeviceRecord, Directory, DirectoryError, Page, PageRequest,
-    RefreshSession, RefreshUse, Tenant,
+    Account, AccountChange, AccountDraft, Answer, ApiKey, ApiKeyDraft, ApiKeyId, ClaimSettings, ClaimSettingsChange,
+    CredentialDraft, CredentialView, Customer, DeviceDraft, DeviceProfile, DeviceRecord, Directory, DirectoryError,
+    Page, PageRequest, RefreshSession, RefreshUse, Tenant,
 };
 use claim::ports::AttemptKeys;
 use claim::{CustomerId, DeviceId, DeviceName, PortFuture, TenantId, Timestamp, Unavailable, UserId};
-use rusqlite::{Connection, Error, ErrorCode, Row};
+use rusqlite::{Connection, Error, ErrorCode, Row, params};
 
 use crate::sqlite::SqliteRegistry;
 use crate::writer::{After, Fault, NotWritten};
@@ -59,6 +60,23 @@ pub(crate) fn broken_reference(refusal: DirectoryError) -> impl Fn(Error) -> Fau
 
 pub(crate) fn found<T>(value: Option<T>, what: &'static str) -> Result<T, DirectoryError> {
     value.ok_or(DirectoryError::NotFound(what))
+}
+
+/// The audit row of something done to the directory itself; `reason` names the thing, and a person by id alone.
+pub(crate) fn audit(
+    connection: &Connection,
+    tenant: TenantId,
+    action: &str,
+    reason: &str,
+    by: By,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO audit (at, tenant, actor_kind, actor, action, outcome, reason, evidence, count, charged, origin, \
+             request_id) VALUES (?1, ?2, 'account', ?3, ?4, 'done', ?5, 'none', 1, 0, 'api', 0)",
+        )?
+        .execute(params![by.now.as_millis(), tenant.as_bytes(), by.account.as_bytes(), action, reason])?;
+    Ok(())
 }
 
 /// One page of `FROM … WHERE …`, ordered by `order`, with the number of rows in all. `text` is matched anywhere in
@@ -128,6 +146,10 @@ impl Directory for SqliteRegistry {
         self.change(move |connection, _| tenants::create(connection, title, now))
     }
 
+    fn rename_tenant(&self, id: TenantId, title: String, by: By) -> Answer<'_, Tenant> {
+        self.change(move |connection, _| tenants::rename(connection, id, &title, by))
+    }
+
     fn tenants(&self, page: PageRequest) -> Answer<'_, Page<Tenant>> {
         PortFuture::later(self.look(move |connection| tenants::list(connection, &page)))
     }
@@ -190,6 +212,14 @@ impl Directory for SqliteRegistry {
 
     fn account_by_email(&self, email: String) -> Answer<'_, Option<(Account, Option<String>)>> {
         PortFuture::later(self.look(move |connection| accounts::by_email(connection, &email)))
+    }
+
+    fn accounts(&self, tenant: TenantId, customer: Option<CustomerId>, page: PageRequest) -> Answer<'_, Page<Account>> {
+        PortFuture::later(self.look(move |connection| accounts::list(connection, tenant, customer, &page)))
+    }
+
+    fn change_account(&self, tenant: TenantId, id: UserId, change: AccountChange, by: By) -> Answer<'_, Account> {
+        self.change(move |connection, _| accounts::change(connection, tenant, id, &change, by))
     }
 
     fn delete_account(&self, tenant: TenantId, id: UserId) -> Answer<'_, ()> {

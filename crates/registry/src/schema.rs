@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// Every migration, oldest first; the position is the version.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_applications.sql"),
     include_str!("migrations/0003_api_keys.sql"),
@@ -13,6 +13,8 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0006_imports.sql"),
     include_str!("migrations/0007_audit_chain.sql"),
     include_str!("migrations/0008_keys.sql"),
+    include_str!("migrations/0009_roles.sql"),
+    include_str!("migrations/0010_unlocks.sql"),
 ];
 
 /// Why a database cannot be used.

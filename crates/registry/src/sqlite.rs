@@ -10,7 +10,7 @@ use std::time::Duration;
 use claim::event::AuditNote;
 use claim::ports::{
     AssignOwner, Assignment, Child, ClaimSubject, CredentialHolder, DeviceRegistry, Release, ReleaseOwner, Remembered,
-    ResolveChildren, RetryKey, StoredCode, WriteError,
+    ResolveChildren, RetryKey, StoredCode, VoidPending, WriteError,
 };
 use claim::secret::CredentialDigest;
 use claim::{Device, DeviceId, DeviceName, Eui64, Keyring, MasterKey, PortFuture, TenantId, Timestamp, Unavailable};
@@ -323,6 +323,10 @@ impl DeviceRegistry for SqliteRegistry {
 
     fn release_owner<'a>(&'a self, request: ReleaseOwner<'a>) -> PortFuture<'a, Result<Release, WriteError>> {
         PortFuture::later(self.release(request))
+    }
+
+    fn void_pending<'a>(&'a self, request: VoidPending<'a>) -> PortFuture<'a, Result<Option<Timestamp>, WriteError>> {
+        PortFuture::later(self.make_void(request))
     }
 
     fn resolve_children(&self, request: ResolveChildren) -> PortFuture<'_, Result<Vec<Child>, Unavailable>> {

@@ -12,8 +12,8 @@ use claim::{CustomerId, DeviceId, DeviceName, Keyring, MasterKey, Secret, Tenant
 use registry::{Config, OpenError, SqliteRegistry};
 use testkit::registry_battery::{self, Stage};
 use testkit::{
-    FakeRegistry, applications_battery, at, audit_battery, directory_battery, imports_battery, keyring, keys_battery,
-    outbox_battery,
+    FakeRegistry, applications_battery, at, audit_battery, directory_battery, gateways_battery, imports_battery,
+    keyring, keys_battery, outbox_battery, roles_battery,
 };
 
 struct Sqlite {
@@ -162,6 +162,18 @@ async fn sqlite_keeps_the_contract_of_imports() {
     imports_battery::all(|| installs.next()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_roles() {
+    let installs = Installs::default();
+    roles_battery::all(|| installs.next()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_gateways() {
+    let installs = Installs::default();
+    gateways_battery::all(|| installs.next()).await;
+}
+
 /// Empty registries; their folders live as long as this.
 #[derive(Default)]
 struct Installs(std::sync::Mutex<Vec<tempfile::TempDir>>);
@@ -244,6 +256,14 @@ async fn charged_tries_are_on_record_when_they_are_answered_and_never_summed_up(
         assert!(found.iter().all(|(keys, _)| keys.account == account && keys.name == [3; 16]));
     }
     assert_eq!(stage.registry.charged_tries(at(29)).await.expect("an answer").len(), 2, "since an instant");
+    // What a maker has cleared is not charged again after a crash; what came after is.
+    let unlock = AuditNote { action: AuditAction::Unlock, charged: false, ..note(31) };
+    stage.registry.note_charged(AuditNote { attempt_key: Some([4; 16]), ..unlock.clone() }).await.expect("on record");
+    assert_eq!(stage.registry.charged_tries(at(0)).await.expect("an answer").len(), 30, "another device");
+    stage.registry.note_charged(unlock).await.expect("on record");
+    assert_eq!(stage.registry.charged_tries(at(0)).await.expect("an answer"), []);
+    stage.registry.note_charged(note(32)).await.expect("on record");
+    assert_eq!(stage.registry.charged_tries(at(0)).await.expect("an answer").len(), 1);
 }
 
 /// The first broken row, as a verifier finds it in what the log gives.

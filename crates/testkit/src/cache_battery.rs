@@ -29,6 +29,7 @@ pub async fn all(cache: &Arc<dyn ClaimCache>, now: Timestamp) {
     a_gateway_never_replaces_what_the_device_announced(&**cache, now).await;
     a_claim_is_consumed_by_its_stamp_only(&**cache, now).await;
     a_withdrawal_takes_what_was_received_up_to_the_fence(&**cache, now).await;
+    a_tenants_live_claims_are_listed_once_each_by_pages(&**cache, now).await;
     a_batch_is_answered_in_order_each_as_if_alone(&**cache, now).await;
     an_empty_batch_is_answered(&**cache, now).await;
     of_concurrent_consumers_one_wins(cache, now).await;
@@ -140,6 +141,38 @@ pub async fn a_withdrawal_takes_what_was_received_up_to_the_fence(cache: &dyn Cl
     assert_eq!(cache.withdraw(claim.device, now).await, Ok(true));
     assert_eq!(cache.peek(claim.device, now).await, Ok(None));
     assert_eq!(cache.withdraw(claim.device, now).await, Ok(false));
+}
+
+/// By device id, without those of others, those that ended and those that were withdrawn; to the millisecond of their end.
+pub async fn a_tenants_live_claims_are_listed_once_each_by_pages(cache: &dyn ClaimCache, now: Timestamp) {
+    let (tenant, other) = (TenantId::random(), TenantId::random());
+    assert_eq!(cache.pending(tenant, None, 10, now).await, Ok(vec![]));
+    let mut claims: Vec<PendingClaim> = (0..7).map(|_| PendingClaim { tenant, ..claim_at(now) }).collect();
+    claims[3].source = ClaimSource::Gateway;
+    claims[4].expires_at = now.plus(Duration::from_secs(5));
+    for claim in &claims {
+        cache.record(*claim, now).await.expect("there is room");
+    }
+    let foreign = PendingClaim { tenant: other, ..claim_at(now) };
+    cache.record(foreign, now).await.expect("there is room");
+    let gone = PendingClaim { tenant, ..claim_at(now) };
+    cache.record(gone, now).await.expect("there is room");
+    assert_eq!(cache.withdraw(gone.device, now).await, Ok(true));
+    claims.sort_unstable_by_key(|claim| claim.device);
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = cache.pending(tenant, after, 3, now).await.unwrap();
+        assert!(page.len() <= 3);
+        let Some(last) = page.last() else { break };
+        after = Some(last.device);
+        listed.extend(page);
+    }
+    assert_eq!(listed, claims);
+    assert_eq!(cache.pending(tenant, None, 0, now).await, Ok(vec![]));
+    assert_eq!(cache.pending(other, None, 10, now).await, Ok(vec![foreign]));
+    let short = now.plus(Duration::from_secs(5));
+    assert_eq!(cache.pending(tenant, None, 10, short.minus(Duration::from_millis(1))).await.unwrap().len(), 7);
+    assert_eq!(cache.pending(tenant, None, 10, short).await.unwrap().len(), 6);
 }
 
 /// Good ones are recorded though others are refused; of two for one device the later stays.

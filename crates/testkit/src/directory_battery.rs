@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claim::applications::By;
 use claim::audit::{AuditFilter, AuditLog};
 use claim::device::{PayloadFormat, ProfileId};
 use claim::directory::{
-    AccountDraft, ApiKeyDraft, ClaimSettingsChange, CredentialDraft, CredentialKind, DeviceDraft, DeviceProfile,
-    DeviceRecord, Directory, DirectoryError, PageRequest, RefreshSession, RefreshUse,
+    AccountChange, AccountDraft, ApiKeyDraft, ClaimSettingsChange, CredentialDraft, CredentialKind, DeviceDraft,
+    DeviceProfile, DeviceRecord, Directory, DirectoryError, PageRequest, RefreshSession, RefreshUse,
 };
 use claim::owner::Authority;
 use claim::{CustomerId, DeviceId, DeviceName, Secret, SecretDigest, TenantId, UserId};
@@ -19,6 +20,8 @@ use crate::fixtures::at;
 pub async fn all<D: AuditLog + Directory>(install: impl Fn() -> Arc<D>) {
     the_first_start_makes_one_operator_only(&*install()).await;
     names_are_unique_where_they_must_be(&*install()).await;
+    tenants_and_accounts_are_called_otherwise(&*install()).await;
+    accounts_are_listed_by_tenant_and_customer(&*install()).await;
     tenants_do_not_see_each_other(&*install()).await;
     what_is_in_use_does_not_go(&*install()).await;
     a_list_is_cut_into_pages(&*install()).await;
@@ -113,6 +116,56 @@ pub async fn names_are_unique_where_they_must_be(directory: &dyn Directory) {
     directory.create_account(account, at(0)).await.expect("an account");
     let again = person(there, Authority::TenantAdmin, "X@example.com");
     assert_eq!(directory.create_account(again, at(0)).await.map(drop), Err(DirectoryError::Taken("email")));
+}
+
+/// What a tenant and a person are called changes, on record; what else they are stays.
+pub async fn tenants_and_accounts_are_called_otherwise<D: AuditLog + Directory>(directory: &D) {
+    let (here, there) = (tenant(directory, "here").await, tenant(directory, "there").await);
+    let by = By { account: UserId::from_bytes([9; 16]), now: at(1) };
+    let taken = directory.rename_tenant(there, "here".to_owned(), by).await.map(drop);
+    assert_eq!(taken, Err(DirectoryError::Taken("title")));
+    let unknown = directory.rename_tenant(TenantId::random(), "new".to_owned(), by).await.map(drop);
+    assert_eq!(unknown, Err(DirectoryError::NotFound("tenant")));
+    let renamed = directory.rename_tenant(there, "elsewhere".to_owned(), by).await.expect("renamed");
+    assert_eq!((renamed.id, renamed.title.as_str(), renamed.version), (there, "elsewhere", 2));
+    assert_eq!(directory.tenant(there).await, Ok(renamed));
+    let made = directory.create_account(person(here, Authority::TenantAdmin, "m@example.com"), at(0)).await;
+    let made = made.expect("an account");
+    let change = AccountChange { first_name: Some("Ada".to_owned()), ..AccountChange::default() };
+    let foreign = directory.change_account(there, made.id, change.clone(), by).await.map(drop);
+    assert_eq!(foreign, Err(DirectoryError::NotFound("account")));
+    assert_eq!(directory.account(made.id).await, Ok(made.clone()));
+    let changed = directory.change_account(here, made.id, change, by).await.expect("changed");
+    assert_eq!(changed, claim::directory::Account { first_name: Some("Ada".to_owned()), ..made.clone() });
+    assert_eq!(directory.account(made.id).await, Ok(changed));
+    let told = async |tenant| {
+        let rows = directory.rows(tenant, AuditFilter::default(), 10).await.expect("rows");
+        rows.into_iter().map(|row| (row.action, row.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(there).await, [("tenant.renamed".to_owned(), "elsewhere".to_owned())]);
+    assert_eq!(told(here).await, [("account.changed".to_owned(), made.id.to_string())]);
+}
+
+/// By e-mail, a tenant's all or a customer's own.
+pub async fn accounts_are_listed_by_tenant_and_customer(directory: &dyn Directory) {
+    let (here, there) = (tenant(directory, "here").await, tenant(directory, "there").await);
+    let own = customer(directory, here, "c").await;
+    for (tenant, authority, email) in [
+        (here, Authority::TenantAdmin, "maker@example.com"),
+        (here, Authority::CustomerUser(own), "owner@example.com"),
+        (there, Authority::TenantAdmin, "foreign@example.com"),
+    ] {
+        directory.create_account(person(tenant, authority, email), at(0)).await.expect("an account");
+    }
+    let emails = async |tenant, customer, text: Option<&str>| {
+        let page = PageRequest { size: 10, page: 0, text: text.map(str::to_owned) };
+        let page = directory.accounts(tenant, customer, page).await.expect("a page");
+        page.rows.into_iter().map(|account| account.email).collect::<Vec<_>>()
+    };
+    assert_eq!(emails(here, None, None).await, ["maker@example.com", "owner@example.com"]);
+    assert_eq!(emails(here, None, Some("OWN")).await, ["owner@example.com"]);
+    assert_eq!(emails(here, Some(own), None).await, ["owner@example.com"]);
+    assert_eq!(emails(there, Some(own), None).await, Vec::<String>::new(), "another tenant's customer");
 }
 
 /// What is another's does not exist.

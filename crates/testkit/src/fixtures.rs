@@ -10,6 +10,7 @@ use claim::confirmation::ConfirmationParts;
 use claim::event::StateFeed;
 use claim::intake::{BatchReceipt, IntakeParts};
 use claim::limits::{AttemptBudgets, IntakeLimits};
+use claim::permissions::ClaimPermission;
 use claim::policy::{ClaimPolicy, GatewayPolicy};
 use claim::ports::{AttemptLedger, ClaimCache, DeviceRegistry, Meter, SubmitRates};
 use claim::watch::WatchFeed;
@@ -62,6 +63,8 @@ pub struct World {
     pub limits: IntakeLimits,
     /// Budgets of wrong tries.
     pub budgets: AttemptBudgets,
+    /// Who may claim.
+    pub permission: ClaimPermission,
     /// A tenant that exists.
     pub tenant: TenantId,
 }
@@ -88,6 +91,7 @@ impl Default for World {
             gateway: GatewayPolicy::default(),
             limits: IntakeLimits::default(),
             budgets: AttemptBudgets::default(),
+            permission: ClaimPermission::default(),
             tenant,
         }
     }
@@ -136,6 +140,7 @@ impl World {
             keyring: Arc::clone(&self.keyring),
             policy: self.policy.clone(),
             budgets: self.budgets.clone(),
+            permission: self.permission,
         })
     }
 }
@@ -202,5 +207,6 @@ pub fn confirmation(registry: Arc<dyn DeviceRegistry>, cache: Arc<dyn ClaimCache
         keyring: keyring(),
         policy: ClaimPolicy::default(),
         budgets: AttemptBudgets::default(),
+        permission: ClaimPermission::default(),
     })
 }

@@ -23,8 +23,41 @@ pub async fn all(ledger: &Arc<dyn AttemptLedger>, now: Timestamp) {
     a_refused_try_is_charged_nowhere(&**ledger, now).await;
     a_refund_takes_back_one_try_in_every_budget(&**ledger, now).await;
     a_refund_takes_back_the_try_of_its_instant(&**ledger, now).await;
+    forgiven_tries_leave_all_three_budgets(&**ledger, now).await;
     the_window_slides(&**ledger, now).await;
     parallel_tries_cannot_pass_a_budget_together(ledger, now).await;
+}
+
+/// Those at one device, of all accounts; tries at other devices stay charged.
+pub async fn forgiven_tries_leave_all_three_budgets(ledger: &dyn AttemptLedger, now: Timestamp) {
+    let (keys, elsewhere) = (fresh_keys(), fresh_keys().name);
+    let neighbour = AttemptKeys { name: elsewhere, ..keys };
+    for n in 0..5 {
+        reserve(ledger, keys, now.plus(n * MILLI)).await.expect("a try");
+        reserve(ledger, neighbour, now).await.expect("a try");
+    }
+    for _ in 0..9 {
+        let keys = AttemptKeys { account: UserId::random(), ..keys };
+        for _ in 0..5 {
+            reserve(ledger, keys, now).await.expect("a try");
+        }
+    }
+    let fiftieth = reserve(ledger, AttemptKeys { account: UserId::random(), ..keys }, now).await;
+    assert!(matches!(fiftieth, Err(ReserveError::Exhausted { scope: AttemptScope::Device, .. })), "{fiftieth:?}");
+    assert_eq!(ledger.forgive(keys.name).await, Ok(()));
+    let later = now.plus(10 * MILLI);
+    assert_eq!(reserve(ledger, keys, later).await.map(|reserved| reserved.left), Ok(4), "as if nothing had been tried");
+    let blocked = reserve(ledger, neighbour, later).await;
+    assert!(
+        matches!(blocked, Err(ReserveError::Exhausted { scope: AttemptScope::AccountAndDevice, .. })),
+        "{blocked:?}"
+    );
+    // Of the account's twenty the five elsewhere and the one since then are used.
+    for n in 0..14 {
+        let keys = AttemptKeys { account: keys.account, ..fresh_keys() };
+        assert_eq!(reserve(ledger, keys, later).await.map(|reserved| reserved.left), Ok(4.min(13 - n)), "try {n}");
+    }
+    assert_eq!(ledger.forgive(fresh_keys().name).await, Ok(()), "where nobody has tried");
 }
 
 async fn reserve(ledger: &dyn AttemptLedger, keys: AttemptKeys, at: Timestamp) -> Result<Reservation, ReserveError> {

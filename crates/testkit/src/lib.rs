@@ -11,6 +11,7 @@ pub mod corpus;
 pub mod directory_battery;
 pub mod fakes;
 pub mod fixtures;
+pub mod gateways_battery;
 pub mod imports_battery;
 pub mod keys_battery;
 pub mod ledger_battery;
@@ -18,6 +19,7 @@ pub mod manifest;
 pub mod outbox_battery;
 pub mod rates_battery;
 pub mod registry_battery;
+pub mod roles_battery;
 
 pub use fakes::{
     FakeCache, FakeLedger, FakeRates, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter,

@@ -7,7 +7,7 @@ use claim::event::Evidence;
 use claim::policy::GatewayScope;
 use claim::ports::{
     AssignOwner, Assignment, Child, DeviceRegistry, Freshness, PortFuture, Release, ReleaseOwner, ResolveChildren,
-    RetryKey,
+    RetryKey, VoidPending,
 };
 use claim::{CustomerId, DeviceId, DeviceName, Keyring, Origin, SecretDigest, TenantId, Timestamp, UserId};
 
@@ -94,6 +94,7 @@ pub async fn all(stage: &dyn Stage) {
     names_are_looked_up_within_their_tenant(stage).await;
     an_unowned_device_is_assigned_once(stage).await;
     evidence_at_or_before_the_fence_is_stale(stage).await;
+    what_is_made_void_wins_no_more(stage).await;
     a_code_wins_only_with_the_generation_it_was_read_at(stage).await;
     where_claiming_is_not_allowed_nothing_is_assigned(stage).await;
     only_the_holder_or_the_admin_releases(stage).await;
@@ -186,6 +187,28 @@ pub async fn evidence_at_or_before_the_fence_is_stale(stage: &dyn Stage) {
     // A release by a clock behind the fence does not move it back.
     let Release::Released { fence, .. } = claim.release(&*registry, None, 1).await else { panic!("released") };
     assert_eq!(fence, at(300));
+}
+
+/// Void are the claims up to the fence; an owner is untouched, and so is what comes after.
+pub async fn what_is_made_void_wins_no_more(stage: &dyn Stage) {
+    let registry = stage.registry();
+    let (tenant, device, alice) = fresh(stage).await;
+    let void = async |tenant, until: i64, now: i64| {
+        let (account, origin) = (UserId::random(), origin(None));
+        let request = VoidPending { tenant, device, until: at(until), account, now: at(now), origin: &origin };
+        registry.void_pending(request).await.expect("written")
+    };
+    assert_eq!(void(stage.tenant().await, 100, 100).await, None, "another tenant's");
+    assert_eq!(void(tenant, 100, 90).await, Some(at(100)));
+    assert_eq!(void(tenant, 50, 110).await, Some(at(100)), "it does not move back");
+    assert_eq!(registry.device(device).await.expect("an answer").expect("it").claim_reset_at, Some(at(100)));
+    let mut claim = Try::new(tenant, device, alice, 120);
+    claim.freshness = Freshness::ReceivedAt(at(100));
+    assert_eq!(claim.assign(&*registry).await, Assignment::Stale);
+    claim.freshness = Freshness::ReceivedAt(at(101));
+    assert!(matches!(claim.assign(&*registry).await, Assignment::Assigned { .. }));
+    assert_eq!(void(tenant, 200, 200).await, None, "it has an owner");
+    assert_eq!(registry.device(device).await.expect("an answer").expect("it").owner, Some(alice));
 }
 
 /// A code that was changed or spent since it was read does not win.

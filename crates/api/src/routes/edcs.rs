@@ -6,6 +6,8 @@ use axum::{Json, extract};
 use claim::applications::{Application, ApplicationChange, By, ListedDevice, Place};
 use claim::confirmation::{ConfirmOutcome, ConfirmRequest, DeviceRef, UnclaimOutcome};
 use claim::directory::DirectoryError;
+use claim::event::AuditAction;
+use claim::permissions::Grants;
 use claim::ports::ClaimTarget;
 use claim::{ClaimSecret, CustomerId, Eui64, ListingId, Secret};
 use claim_codes::eui::parse_lenient;
@@ -107,6 +109,7 @@ async fn try_claim(api: &Api, caller: &Caller, request: extract::Request) -> Rep
         return Err(Refused::invalid("no_target_application", "name the application to claim into"));
     };
     // Rights come before any look at the device.
+    permitted(api, caller, AuditAction::Confirm, &target.application_id, &head.extensions)?;
     let (application, customer) = writable(api, caller, &target.application_id).await?;
     let device = match request.target_device_id.as_deref() {
         None | Some("") => None,
@@ -138,6 +141,18 @@ async fn try_claim(api: &Api, caller: &Caller, request: extract::Request) -> Rep
         }
         other => Err(refusal(&other, application.listing.as_str())),
     }
+}
+
+/// Refuses whoever may not claim and give back at all, whatever the device.
+fn permitted(
+    api: &Api,
+    caller: &Caller,
+    action: AuditAction,
+    application: &str,
+    extensions: &Extensions,
+) -> Result<(), Refused> {
+    let permitted = api.inner.parts.confirmation.permit(caller.actor(), action, &api.origin(extensions), api.now());
+    permitted.map_err(|_| Refused::no_rights(application))
 }
 
 /// The application, if the caller may list devices in it, and the customer that then owns them.
@@ -255,6 +270,7 @@ pub(crate) async fn unclaim(
     At(at): At<Listed>,
     request: extract::Request,
 ) -> Reply<Value> {
+    permitted(&api, &caller, AuditAction::Unclaim, &at.application, request.extensions())?;
     let device = with_euis(listed(&api, &caller, &at.application, &at.device).await?)?;
     release(&api, &caller, &device, request.extensions()).await?;
     Ok(Json(json!({})))
@@ -289,6 +305,7 @@ pub(crate) async fn unclaim_batch(
     RawQuery(query): RawQuery,
     request: extract::Request,
 ) -> Reply<BatchUnclaimed> {
+    permitted(&api, &caller, AuditAction::Unclaim, &application, request.extensions())?;
     visible(&api, &caller, &application).await?;
     let ids: Vec<String> = serde_urlencoded(&query.unwrap_or_default());
     if ids.is_empty() || ids.len() > BATCH {
@@ -391,7 +408,7 @@ pub(crate) async fn authorize(
     let request: Authorization = if body.is_empty() { Authorization::default() } else { parse(&body)? };
     if let Some(key) = request.api_key.filter(|key| !key.expose().is_empty()) {
         let holder = api.account_of(key.expose()).await.map_err(|_| Refused::no_rights(&application))?;
-        let same = holder.tenant == caller.0.tenant && Caller(holder).maker().is_ok();
+        let same = holder.tenant == caller.0.tenant && Caller(holder, Grants::default()).maker().is_ok();
         if !same {
             return Err(Refused::no_rights(&application));
         }

@@ -10,17 +10,22 @@ use uuid::Uuid;
 use super::{One, Page, Paging, title};
 use crate::Api;
 use crate::extract::{Asked, At, Caller, Sent};
-use crate::model::{PageJson, TenantJson};
+use crate::model::{EntityId, PageJson, TenantJson};
 use crate::reply::Fault;
 
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct TenantDraft {
+    id: Option<EntityId>,
     title: String,
 }
 
 pub(crate) async fn create(State(api): State<Api>, caller: Caller, Sent(draft): Sent<TenantDraft>) -> One<TenantJson> {
     caller.operator()?;
-    let tenant = api.directory().create_tenant(title("title", &draft.title)?, api.now()).await?;
+    let title = title("title", &draft.title)?;
+    let tenant = match draft.id {
+        None => api.directory().create_tenant(title, api.now()).await?,
+        Some(id) => api.directory().rename_tenant(id.id.into(), title, api.by(&caller)).await?,
+    };
     Ok(Json(tenant.into()))
 }
 

@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, extract};
 use claim::confirmation::{ConfirmRequest, DeviceRef};
+use claim::event::AuditAction;
 use claim::message;
 use claim::ports::RetryKey;
 use claim::{ClaimState, Timestamp};
@@ -69,6 +70,9 @@ async fn confirm(
 ) -> Result<Response, Fault> {
     // Whether the account may claim at all is decided before its body or the device is looked at.
     let customer = caller.bound_to().ok_or_else(Fault::forbidden)?;
+    let confirmation = &api.inner.parts.confirmation;
+    let origin = api.origin(request.extensions());
+    confirmation.permit(caller.actor(), AuditAction::Confirm, &origin, api.now()).map_err(|_| Fault::forbidden())?;
     if query.sub_customer_id.is_some_and(|asked| asked != customer.uuid()) {
         return Err(Fault::bad_request("`subCustomerId` is not a customer of yours; leave it out"));
     }
@@ -85,7 +89,7 @@ async fn confirm(
             secret: &secret,
             retry,
         };
-        api.inner.parts.confirmation.confirm(request, &api.origin(&head.extensions), api.now()).await
+        confirmation.confirm(request, &origin, api.now()).await
     };
     match reply::confirmed(&outcome, api.config().disclosure) {
         Answer::Final(response) => Ok(response),

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use claim::TenantId;
-use claim::directory::{Account, AccountDraft};
+use claim::directory::{Account, AccountChange, AccountDraft};
 use claim::owner::Authority;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +21,8 @@ use crate::reply::Fault;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UserDraft {
+    /// Of an account whose names change; its e-mail and authority stay as they are.
+    id: Option<EntityId>,
     email: String,
     authority: AuthorityName,
     /// For `CUSTOMER_USER`.
@@ -33,6 +35,9 @@ pub(crate) struct UserDraft {
 }
 
 pub(crate) async fn create(State(api): State<Api>, caller: Caller, Sent(draft): Sent<UserDraft>) -> One<UserJson> {
+    if let Some(id) = draft.id {
+        return change(&api, &caller, id.id, &draft).await;
+    }
     let maker = caller.maker()?;
     let asked = draft.tenant_id.map(|tenant| TenantId::from(tenant.id));
     let (tenant, authority) = match draft.authority {
@@ -63,6 +68,33 @@ pub(crate) async fn create(State(api): State<Api>, caller: Caller, Sent(draft): 
         password_hash: None,
     };
     let account = api.directory().create_account(draft, api.now()).await?;
+    Ok(Json(UserJson::from(&account)))
+}
+
+async fn change(api: &Api, caller: &Caller, id: Uuid, draft: &UserDraft) -> One<UserJson> {
+    let before = managed(api, caller, id).await?;
+    let same = match before.authority {
+        Authority::TenantAdmin => draft.authority == AuthorityName::TenantAdmin,
+        Authority::CustomerUser(customer) => {
+            let named = draft.customer_id.is_none_or(|named| named.id == customer.uuid());
+            draft.authority == AuthorityName::CustomerUser && named
+        }
+    };
+    if !same || before.email != draft.email.trim().to_lowercase() {
+        return Err(Fault::bad_request("an account keeps its `email`, `authority` and `customerId`; make another one"));
+    }
+    let mut additional_info = draft.additional_info.clone();
+    if let Some(Value::Object(members)) = &mut additional_info {
+        // Shown to whoever reads the account; it is not set by writing it.
+        members.remove("operator");
+    }
+    let change = AccountChange {
+        first_name: draft.first_name.as_ref().map(|name| title("firstName", name)).transpose()?,
+        last_name: draft.last_name.as_ref().map(|name| title("lastName", name)).transpose()?,
+        additional_info: kept(additional_info.as_ref())?,
+    };
+    let account = api.directory().change_account(before.tenant, before.id, change, api.by(caller)).await?;
+    api.forget_account(account.id);
     Ok(Json(UserJson::from(&account)))
 }
 

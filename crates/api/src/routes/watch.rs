@@ -194,7 +194,7 @@ fn write(piece: &mut String, sight: &Sight) {
 /// Whether whoever opened the stream may still see it. A store that does not answer ends nothing.
 async fn still_good(api: &Api, tenant: TenantId, headers: &HeaderMap) -> bool {
     match identity(api, headers).await {
-        Some(Ok(account)) => account.tenant == tenant && account.authority == Authority::TenantAdmin,
+        Some(Ok(caller)) => caller.0.tenant == tenant && caller.0.authority == Authority::TenantAdmin,
         Some(Err(fault)) => fault.status == StatusCode::SERVICE_UNAVAILABLE,
         None => false,
     }

@@ -284,7 +284,7 @@ impl Table {
         self.ended().make_contiguous().sort_unstable_by_key(|(_, expires)| unpack_millis(*expires));
     }
 
-    /// Hands out every entry. Holds a shard's read lock while it is there; not for use while devices are served.
+    /// Hands out every entry. Holds a shard's read lock while it is there: `see` only looks.
     pub(crate) fn each(&self, mut see: impl FnMut(DeviceId, &Entry)) {
         for entry in &self.map {
             see(*entry.key(), entry.value());

@@ -28,14 +28,12 @@ pub(crate) struct Tenants {
 impl Tenants {
     /// A tenant's number and share. `on_new` runs once for each tenant, before anyone else can learn its number.
     pub(crate) fn index(&self, id: TenantId, on_new: impl FnOnce(u32)) -> (u32, Arc<Share>) {
-        let find =
-            |known: &Known| known.indexes.get(&id).map(|&index| (index, Arc::clone(&known.shares[index as usize])));
-        if let Some(found) = find(&self.known.read().unwrap_or_else(PoisonError::into_inner)) {
+        if let Some(found) = self.known(id) {
             return found;
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = find(&known) {
-            return found;
+        if let Some(&index) = known.indexes.get(&id) {
+            return (index, Arc::clone(&known.shares[index as usize]));
         }
         let index = u32::try_from(known.shares.len()).unwrap_or(u32::MAX);
         let share = Arc::new(Share { id, pending: AtomicU64::new(0) });
@@ -43,6 +41,12 @@ impl Tenants {
         known.shares.push(Arc::clone(&share));
         known.indexes.insert(id, index);
         (index, share)
+    }
+
+    /// A tenant's number and share, if it ever had a claim.
+    pub(crate) fn known(&self, id: TenantId) -> Option<(u32, Arc<Share>)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.indexes.get(&id).map(|&index| (index, Arc::clone(&known.shares[index as usize])))
     }
 
     /// The share with this number.

@@ -38,7 +38,7 @@ pub enum ConfirmOutcome {
     },
     /// No. What the caller learns is [`Refusal::shown`].
     Refused(Refusal),
-    /// The caller's account does not claim (it is a maker's).
+    /// The caller's account does not claim: it is a maker's, or lacks the grant. What is missing is in the audit log.
     Forbidden,
     /// The retry key came with another request before.
     RetryKeyReused,

@@ -1,5 +1,11 @@
 //! What may be asked of a running server: applications, devices, codes, claims.
 
+pub(crate) mod accounts;
+pub(crate) mod claims;
+pub(crate) mod gateways;
+pub(crate) mod roles;
+pub(crate) mod tenants;
+
 use clap::{Args, Subcommand};
 
 /// Where what every command takes stands in its help.
@@ -14,6 +20,9 @@ pub(crate) struct RemoteArgs {
     /// How answers are written; a table on a terminal, jsonl in a pipe without it
     #[arg(long, value_enum, value_name = "FORM", global = true, help_heading = SERVER)]
     pub(crate) output: Option<Output>,
+    /// Only these members of what is answered, comma between
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', global = true, help_heading = SERVER)]
+    pub(crate) fields: Vec<String>,
     /// Ask nothing: what would be asked is taken as a no
     #[arg(long, global = true, help_heading = SERVER)]
     pub(crate) no_input: bool,
@@ -178,12 +187,31 @@ pub(crate) struct DeviceClaimArgs {
     pub(crate) report: Option<std::path::PathBuf>,
 }
 
+/// How a device stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DeviceState {
+    /// It has an owner.
+    Claimed,
+    /// It has none, and its maker has not paused it.
+    Open,
+    /// It has none, and its maker has paused it.
+    Frozen,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceCommand {
     /// Register a device
     Create(Box<DeviceCreateArgs>),
     /// List the devices of an application
-    List { application: String },
+    List {
+        application: String,
+        /// Only those in this state
+        #[arg(long, value_enum)]
+        state: Option<DeviceState>,
+        /// Only those whose id has this text
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        text: String,
+    },
     /// Show a device
     Get {
         application: String,
@@ -198,10 +226,16 @@ pub(crate) enum DeviceCommand {
         #[arg(long, requires = "export_root_keys")]
         yes: bool,
     },
-    /// Change a device's code, its window, or whether it must announce itself
+    /// Change a device's name, its label, its code, the code's window, or whether it must announce itself
     Set {
         application: String,
         device: String,
+        /// Its name from now on, unique in the tenant
+        #[arg(long)]
+        name: Option<String>,
+        /// Text for people; an empty one removes it
+        #[arg(long)]
+        label: Option<String>,
         #[command(flatten)]
         code: CodeArgs,
         /// Delete the code
@@ -260,22 +294,6 @@ pub(crate) enum TokenCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum ClaimCommand {
-    /// Claim a device by its name
-    Confirm {
-        /// Its name
-        device: String,
-        /// The code, `@FILE`, or `-` for standard input
-        #[arg(long, value_name = "CODE")]
-        secret: String,
-    },
-    /// Give a device back, by its name
-    Unclaim { device: String },
-    /// Whether a device is open, pending or claimed
-    Status { device: String },
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Image {
     Png,
@@ -317,6 +335,13 @@ pub(crate) enum CustomerCommand {
     List,
     /// Show one, by its title
     Get { title: String },
+    /// Give one another title
+    Set {
+        title: String,
+        /// From now on
+        #[arg(long = "title", value_name = "TITLE")]
+        new_title: String,
+    },
     /// Remove one that owns nothing, with its accounts
     Delete {
         title: String,
@@ -324,34 +349,4 @@ pub(crate) enum CustomerCommand {
         #[arg(long)]
         yes: bool,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AccountCommand {
-    /// Make an account; prints the link by which its user sets the first password, good for a day
-    Create {
-        /// Sign-in name
-        email: String,
-        /// The customer it acts for, by title; a maker's own without it
-        #[arg(long, value_name = "TITLE")]
-        customer: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum GatewayCommand {
-    /// Let a gateway speak for devices
-    Relate(Ends),
-    /// End that
-    Unrelate(Ends),
-}
-
-/// A gateway and devices, by name.
-#[derive(Debug, Args)]
-pub(crate) struct Ends {
-    #[arg(long, value_name = "NAME")]
-    pub(crate) gateway: String,
-    /// Once for each device
-    #[arg(long, value_name = "NAME", required = true)]
-    pub(crate) device: Vec<String>,
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use claim::limits::{AttemptBudgets, IntakeLimits};
+use claim::permissions::Permissions;
 use claim::policy::{ClaimPolicy, GatewayPolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) claim: ClaimPolicy,
     pub(crate) gateway: GatewayPolicy,
     pub(crate) attempts: AttemptBudgets,
+    pub(crate) permissions: Permissions,
     pub(crate) mqtt: transport_mqtt::Config,
     pub(crate) coap: transport_coap::Config,
     pub(crate) http: transport_http::Config,
@@ -254,6 +256,9 @@ impl Settings {
         positive("attempts.per_account", self.attempts.per_account.into());
         positive("attempts.per_account_and_device", self.attempts.per_account_and_device.into());
         positive("attempts.per_device", self.attempts.per_device.into());
+        positive("permissions.roles_per_tenant", self.permissions.roles_per_tenant.into());
+        positive("permissions.groups_per_customer", self.permissions.groups_per_customer.into());
+        positive("permissions.users_per_group", self.permissions.users_per_group.into());
         positive("gateway.batch_devices", self.gateway.batch_devices as u64);
         positive("claim.lifetime_default", self.claim.lifetime_default.as_millis() as u64);
         positive("claim.lifetime_max", self.claim.lifetime_max.as_millis() as u64);

@@ -1,12 +1,13 @@
-//! Claims by a device's name, as an owner makes them.
+//! Claims by a device's name, as an owner makes them and as its maker looks after them.
 
 use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::client::{Client, segment};
 use super::show::Shown;
-use super::{Done, ended, secret};
-use crate::cli::remote::{ClaimCommand, RemoteArgs, With};
+use super::{Done, ended, secret, submit, sure};
+use crate::cli::remote::claims::ClaimCommand;
+use crate::cli::remote::{RemoteArgs, With};
 use crate::out::{self, Exit};
 
 pub(crate) fn claim(command: &With<ClaimCommand>) -> Exit {
@@ -18,8 +19,26 @@ fn path(device: &str) -> String {
 }
 
 fn try_claim(remote: &RemoteArgs, verb: &ClaimCommand) -> Done<Exit> {
+    if let ClaimCommand::Submit(args) = verb {
+        return submit::submit(remote, args);
+    }
     let client = Client::of(remote)?;
+    let of_device = |device: &str, what: &str| format!("/api/claimd/v1/devices/{}/{what}", segment(device));
     match verb {
+        ClaimCommand::Submit(_) => {}
+        ClaimCommand::List => {
+            let shown = Shown::many(remote, &["device", "source", "secondsLeft", "expiresAt", "receivedAt"]);
+            shown.rows(&pending(&client)?);
+        }
+        ClaimCommand::Revoke { device, yes } => {
+            sure(remote, *yes, &format!("dropping the pending claim of `{device}`"))?;
+            client.ask(Method::POST, &of_device(device, "revoke-claim"), Some(&json!({})))?;
+            out::talk(format!("dropped  {device}: its next announcement counts again"));
+        }
+        ClaimCommand::Unlock { device } => {
+            client.ask(Method::POST, &of_device(device, "unlock"), Some(&json!({})))?;
+            out::talk(format!("unlocked  {device}: all wrong tries at it are forgotten"));
+        }
         ClaimCommand::Confirm { device, secret: given } => {
             let shown = secret(given, "code")?;
             // Grouping is for people; anything else goes as it is.
@@ -31,11 +50,24 @@ fn try_claim(remote: &RemoteArgs, verb: &ClaimCommand) -> Done<Exit> {
             out::talk(format!("given back  {device}"));
         }
         ClaimCommand::Status { device } => {
-            let state = client.get(&format!("/api/claimd/v1/devices/{}/claim", segment(device)))?;
+            let state = client.get(&of_device(device, "claim"))?;
             Shown::one(remote, &["claimState", "expiresAt", "claimedAt"]).show(&state);
         }
     }
     Ok(Exit::Done)
+}
+
+/// Every pending claim, those first that end first.
+fn pending(client: &Client) -> Done<Vec<Value>> {
+    let (mut rows, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("/api/claimd/v1/claims?limit=1000{after}"))?;
+        rows.extend(page["data"].as_array().cloned().unwrap_or_default());
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    rows.sort_by_key(|row| row["secondsLeft"].as_u64());
+    Ok(rows)
 }
 
 fn confirm(remote: &RemoteArgs, client: &Client, device: &str, code: &str) -> Done<Exit> {

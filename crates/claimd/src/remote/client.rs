@@ -28,6 +28,8 @@ pub(super) struct Answer {
     pub(super) body: Value,
     pub(super) reason: Option<String>,
     wait: Option<String>,
+    /// A 400 of ThingsBoard's routes that is a 409 elsewhere.
+    conflict: bool,
 }
 
 impl Client {
@@ -101,10 +103,11 @@ impl Client {
     fn read(&self, mut response: Response<Body>) -> Done<Answer> {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (reason, wait) = (header("claim-reason"), header("retry-after"));
+        let conflict = header("claimd-conflict").is_some();
         let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, body, reason, wait })
+        Ok(Answer { status, body, reason, wait, conflict })
     }
 
     /// Sends a file, as long as that takes.
@@ -135,15 +138,29 @@ impl Client {
 
     /// Every row of a list.
     pub(super) fn all(&self, path: &str) -> Done<Vec<Value>> {
+        self.all_like(path, "")
+    }
+
+    /// Every row of a list whose name has this text.
+    pub(super) fn all_like(&self, path: &str, text: &str) -> Done<Vec<Value>> {
         let (mut rows, mut page) = (Vec::new(), 0);
+        let text = segment(text);
         loop {
-            let answer = self.get(&format!("{path}?pageSize=1000&page={page}"))?;
+            let answer = self.get(&format!("{path}?pageSize=1000&page={page}&textSearch={text}"))?;
             rows.extend(answer["data"].as_array().cloned().unwrap_or_default());
             if answer["hasNext"] != true {
                 return Ok(rows);
             }
             page += 1;
         }
+    }
+}
+
+impl Client {
+    /// The row of the list at `path` whose `member` is `name`; `what` it is and where to look are for the message.
+    pub(super) fn named(&self, path: &str, member: &str, name: &str, what: &str, next: &str) -> Done<Value> {
+        let found = self.all_like(path, name)?.into_iter().find(|row| row[member] == name);
+        found.ok_or_else(|| Stop::new(Exit::NotFound, format!("there is no {what} `{name}`"), next))
     }
 }
 
@@ -162,6 +179,7 @@ impl Answer {
             403 => Stop::new(Exit::Forbidden, said, "another account may do this; see `claimd whoami`"),
             404 => Stop::new(Exit::NotFound, said, "look for it with `list`"),
             409 => Stop::new(Exit::Conflict, said, ""),
+            400 if self.conflict => Stop::new(Exit::Conflict, said, ""),
             429 => {
                 let wait = self.wait.as_deref().unwrap_or("some");
                 Stop::new(Exit::RateLimited, said, format!("wait {wait} seconds"))

@@ -7,10 +7,12 @@ use ureq::http::Method;
 
 use super::bulk;
 use super::client::{Client, segment};
+use super::gateways::renamed;
 use super::show::Shown;
 use super::{Done, Stop, ended, instant, secret, sure};
 use crate::cli::remote::{
-    ApplicationCommand, CodeArgs, DeviceClaimArgs, DeviceCommand, DeviceCreateArgs, RemoteArgs, TokenCommand, With,
+    ApplicationCommand, CodeArgs, DeviceClaimArgs, DeviceCommand, DeviceCreateArgs, DeviceState, RemoteArgs,
+    TokenCommand, With,
 };
 use crate::out::{self, Exit};
 
@@ -106,8 +108,10 @@ fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
     let shown = Shown::one(remote, &DEVICE);
     match verb {
         DeviceCommand::Create(args) => shown.show(&create(&client, args)?),
-        DeviceCommand::List { application } => {
-            Shown::many(remote, &LISTED).rows(&client.all(&format!("{}/devices", applications(application)))?);
+        DeviceCommand::List { application, state, text } => {
+            let mut rows = client.all_like(&format!("{}/devices", applications(application)), text)?;
+            rows.retain(|row| state.is_none_or(|state| state == standing(row)));
+            Shown::many(remote, &LISTED).rows(&rows);
         }
         DeviceCommand::Get { application, device, show_code, export_root_keys, yes } => {
             let path = place(application, device);
@@ -126,9 +130,15 @@ fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
             }
             shown.show(&found);
         }
-        DeviceCommand::Set { application, device, code, no_code, presence } => {
+        DeviceCommand::Set { application, device, name, label, code, no_code, presence } => {
             let path = place(application, device);
             let mut changed = None;
+            if name.is_some() || label.is_some() {
+                let uid = client.get(&path)?["uid"].as_str().unwrap_or_default().to_owned();
+                let before = client.get(&format!("/api/device/{uid}"))?;
+                renamed(&client, before, name.as_deref(), label.as_deref())?;
+                changed = Some(client.get(&path)?);
+            }
             if *no_code {
                 changed = Some(client.ask(Method::DELETE, &format!("{path}/code"), None)?);
             } else if let Some(body) = code_body(code)? {
@@ -145,7 +155,7 @@ fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
             let Some(changed) = changed else {
                 return Err(Stop::usage(
                     "there is nothing to set",
-                    "give --code, --generate-code, --no-code, a window or --presence",
+                    "give --name, --label, --code, --generate-code, --no-code, a window or --presence",
                 ));
             };
             warn(&changed);
@@ -177,6 +187,14 @@ fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+fn standing(device: &Value) -> DeviceState {
+    match (device["owner"].is_string(), device["frozen"] == true) {
+        (true, _) => DeviceState::Claimed,
+        (false, true) => DeviceState::Frozen,
+        (false, false) => DeviceState::Open,
+    }
 }
 
 fn create(client: &Client, args: &DeviceCreateArgs) -> Done<Value> {

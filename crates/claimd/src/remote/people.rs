@@ -1,12 +1,12 @@
-//! Customers, accounts, gateways' relations.
+//! Customers, and what people are given to sign in by.
 
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::client::{Client, segment};
+use super::client::Client;
 use super::show::Shown;
-use super::{Done, Stop, ended, member, sure};
-use crate::cli::remote::{AccountCommand, CustomerCommand, Ends, GatewayCommand, RemoteArgs, With};
+use super::{Done, ended, member, sure};
+use crate::cli::remote::{CustomerCommand, RemoteArgs, With};
 use crate::out::{self, Exit};
 
 const CUSTOMER: [&str; 2] = ["title", "id.id"];
@@ -24,6 +24,11 @@ fn try_customer(remote: &RemoteArgs, verb: &CustomerCommand) -> Done<Exit> {
         }
         CustomerCommand::List => Shown::many(remote, &CUSTOMER).rows(&client.all("/api/customers")?),
         CustomerCommand::Get { title } => Shown::one(remote, &CUSTOMER).show(&by_title(&client, title)?),
+        CustomerCommand::Set { title, new_title } => {
+            let mut customer = by_title(&client, title)?;
+            customer["title"] = new_title.as_str().into();
+            Shown::one(remote, &CUSTOMER).show(&client.ask(Method::POST, "/api/customer", Some(&customer))?);
+        }
         CustomerCommand::Delete { title, yes } => {
             let found = by_title(&client, title)?;
             sure(remote, *yes, &format!("removing the customer `{title}` and its accounts"))?;
@@ -34,66 +39,16 @@ fn try_customer(remote: &RemoteArgs, verb: &CustomerCommand) -> Done<Exit> {
     Ok(Exit::Done)
 }
 
-fn by_title(client: &Client, title: &str) -> Done<Value> {
-    let found = client.all("/api/customers")?.into_iter().find(|customer| customer["title"] == title);
-    found.ok_or_else(|| {
-        Stop::new(Exit::NotFound, format!("there is no customer `{title}`"), "see `claimd customer list`")
-    })
+pub(super) fn by_title(client: &Client, title: &str) -> Done<Value> {
+    client.named("/api/customers", "title", title, "customer", "see `claimd customer list`")
 }
 
-fn id(thing: &Value) -> String {
+/// The id of ThingsBoard's things, which has their kind beside it.
+pub(super) fn id(thing: &Value) -> String {
     member(thing, "id.id").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-pub(crate) fn account(command: &With<AccountCommand>) -> Exit {
-    let AccountCommand::Create { email, customer } = &command.verb;
-    ended(create_account(&command.remote, email, customer.as_deref()))
-}
-
-fn create_account(remote: &RemoteArgs, email: &str, customer: Option<&str>) -> Done<Exit> {
-    let client = Client::of(remote)?;
-    let body = match customer {
-        None => json!({"email": email, "authority": "TENANT_ADMIN"}),
-        Some(title) => {
-            let customer = by_title(&client, title)?;
-            json!({"email": email, "authority": "CUSTOMER_USER", "customerId": customer["id"]})
-        }
-    };
-    let made = client.ask(Method::POST, "/api/user?sendActivationMail=false", Some(&body))?;
-    let link = client.get(&format!("/api/user/{}/activationLink", id(&made)))?;
-    let shown = json!({"email": made["email"], "authority": made["authority"], "activationLink": link});
-    Shown::one(remote, &["email", "authority", "activationLink"]).show(&shown);
-    out::talk("the link sets the password of this account; hand it over in private");
-    Ok(Exit::Done)
-}
-
-pub(crate) fn gateway(command: &With<GatewayCommand>) -> Exit {
-    let (ends, relate) = match &command.verb {
-        GatewayCommand::Relate(ends) => (ends, true),
-        GatewayCommand::Unrelate(ends) => (ends, false),
-    };
-    ended(relations(&command.remote, ends, relate))
-}
-
-fn relations(remote: &RemoteArgs, ends: &Ends, relate: bool) -> Done<Exit> {
-    let client = Client::of(remote)?;
-    let by_name = |name: &str| client.get(&format!("/api/tenant/devices?deviceName={}", segment(name)));
-    let gateway = id(&by_name(&ends.gateway)?);
-    for name in &ends.device {
-        let device = id(&by_name(name)?);
-        if relate {
-            let end = |id: &str| json!({"entityType": "DEVICE", "id": id});
-            let body = json!({"from": end(&gateway), "to": end(&device), "type": "Manages", "typeGroup": "COMMON"});
-            client.ask(Method::POST, "/api/relation", Some(&body))?;
-        } else {
-            client.ask(
-                Method::DELETE,
-                &format!("/api/relation?fromId={gateway}&toId={device}&relationType=Manages"),
-                None,
-            )?;
-        }
-    }
-    let what = if relate { "speaks for" } else { "speaks no more for" };
-    out::talk(format!("{} {what} {} devices", ends.gateway, ends.device.len()));
-    Ok(Exit::Done)
+/// A fresh link by which an account's user sets the first password.
+pub(super) fn activation_link(client: &Client, account: &Value) -> Done<Value> {
+    client.get(&format!("/api/user/{}/activationLink", id(account)))
 }

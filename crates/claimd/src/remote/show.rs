@@ -12,18 +12,22 @@ use crate::out;
 /// Rows under these columns (paths of members); JSON has all members.
 pub(super) struct Shown<'a> {
     output: Output,
-    columns: &'a [&'a str],
+    columns: Vec<&'a str>,
+    /// Whether the columns were asked for: then JSON has them alone.
+    chosen: bool,
     many: bool,
 }
 
 impl<'a> Shown<'a> {
     /// One thing.
-    pub(super) fn one(remote: &RemoteArgs, columns: &'a [&'a str]) -> Self {
-        Self { output: output(remote), columns, many: false }
+    pub(super) fn one(remote: &'a RemoteArgs, columns: &'a [&'a str]) -> Self {
+        let chosen = !remote.fields.is_empty();
+        let columns = if chosen { remote.fields.iter().map(String::as_str).collect() } else { columns.to_vec() };
+        Self { output: output(remote), columns, chosen, many: false }
     }
 
     /// A list, however many there are in it.
-    pub(super) fn many(remote: &RemoteArgs, columns: &'a [&'a str]) -> Self {
+    pub(super) fn many(remote: &'a RemoteArgs, columns: &'a [&'a str]) -> Self {
         Self { many: true, ..Self::one(remote, columns) }
     }
 
@@ -32,12 +36,20 @@ impl<'a> Shown<'a> {
     }
 
     pub(super) fn rows(&self, rows: &[Value]) {
-        match self.output {
-            Output::Json if self.many => out::data(serde_json::to_string_pretty(rows).unwrap_or_default()),
-            Output::Json => {
-                rows.iter().for_each(|row| out::data(serde_json::to_string_pretty(row).unwrap_or_default()))
+        let asked_for: Vec<Value>;
+        let json = match self.chosen && matches!(self.output, Output::Json | Output::Jsonl) {
+            true => {
+                asked_for = rows.iter().map(|row| self.members(row)).collect();
+                &asked_for
             }
-            Output::Jsonl => rows.iter().for_each(|row| out::data(row.to_string())),
+            false => rows,
+        };
+        match self.output {
+            Output::Json if self.many => out::data(serde_json::to_string_pretty(json).unwrap_or_default()),
+            Output::Json => {
+                json.iter().for_each(|row| out::data(serde_json::to_string_pretty(row).unwrap_or_default()))
+            }
+            Output::Jsonl => json.iter().for_each(|row| out::data(row.to_string())),
             Output::Csv => {
                 out::data(self.columns.join(","));
                 rows.iter().for_each(|row| out::data(self.cells(row).map(quoted).collect::<Vec<_>>().join(",")));
@@ -51,7 +63,7 @@ impl<'a> Shown<'a> {
             Output::Table => {
                 let mut table = Table::new();
                 table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-                table.set_header(self.columns);
+                table.set_header(&self.columns);
                 for row in rows {
                     table.add_row(self.cells(row));
                 }
@@ -71,6 +83,15 @@ impl<'a> Shown<'a> {
                 if first { format!("{}\n{cells}", self.columns.join(",")) } else { cells }
             }
         })
+    }
+
+    /// The members that were asked for, by their paths; those that are not there are `null`.
+    fn members(&self, row: &Value) -> Value {
+        let members = self.columns.iter().map(|column| {
+            let value = member(row, column).cloned().unwrap_or(Value::Null);
+            ((*column).to_owned(), value)
+        });
+        Value::Object(members.collect())
     }
 
     fn cells<'v>(&'v self, row: &'v Value) -> impl Iterator<Item = String> + 'v {

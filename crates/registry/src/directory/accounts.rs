@@ -1,11 +1,12 @@
 //! People who sign in. Passwords arrive hashed; activation tokens as digests.
 
-use claim::directory::{Account, AccountDraft, DirectoryError};
+use claim::applications::By;
+use claim::directory::{Account, AccountChange, AccountDraft, DirectoryError, Page, PageRequest};
 use claim::owner::Authority;
 use claim::{CustomerId, TenantId, Timestamp, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{found, taken, tenants};
+use super::{audit, found, page, taken, tenants};
 use crate::rows;
 use crate::writer::Fault;
 
@@ -104,14 +105,62 @@ pub(super) fn bootstrap(
     create(connection, &draft, now).map(Some)
 }
 
-pub(super) fn one(connection: &Connection, id: UserId) -> rusqlite::Result<Option<Account>> {
+pub(crate) fn one(connection: &Connection, id: UserId) -> rusqlite::Result<Option<Account>> {
     let sql = format!("SELECT {COLUMNS} FROM account WHERE id = ?1");
     connection.prepare_cached(&sql)?.query_row([id.as_bytes()], read).optional()
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    tenant: TenantId,
+    customer: Option<CustomerId>,
+    request: &PageRequest,
+) -> rusqlite::Result<Page<Account>> {
+    match customer {
+        None => page_of(connection, "WHERE tenant = ?1", &[tenant.as_bytes()], request),
+        Some(customer) => {
+            let from = "WHERE tenant = ?1 AND customer = ?2";
+            page_of(connection, from, &[tenant.as_bytes(), customer.as_bytes()], request)
+        }
+    }
+}
+
+/// A page of accounts by e-mail. `from` continues `FROM account`, with its conditions.
+pub(crate) fn page_of(
+    connection: &Connection,
+    from: &str,
+    values: &[&dyn rusqlite::ToSql],
+    request: &PageRequest,
+) -> rusqlite::Result<Page<Account>> {
+    page(connection, COLUMNS, &format!("account {from}"), "email", values, request, read)
 }
 
 pub(super) fn by_email(connection: &Connection, email: &str) -> rusqlite::Result<Option<(Account, Option<String>)>> {
     let sql = format!("SELECT {COLUMNS}, password_hash FROM account WHERE email = ?1");
     connection.prepare_cached(&sql)?.query_row([folded(email)], |row| Ok((read(row)?, row.get(10)?))).optional()
+}
+
+pub(super) fn change(
+    connection: &Connection,
+    tenant: TenantId,
+    id: UserId,
+    change: &AccountChange,
+    by: By,
+) -> Result<Account, Fault> {
+    connection
+        .prepare_cached(
+            "UPDATE account SET first_name = ?3, last_name = ?4, additional_info = ?5 WHERE id = ?1 AND tenant = ?2",
+        )?
+        .execute(params![
+            id.as_bytes(),
+            tenant.as_bytes(),
+            change.first_name,
+            change.last_name,
+            change.additional_info
+        ])?;
+    let account = found(one(connection, id)?.filter(|account| account.tenant == tenant), "account")?;
+    audit(connection, tenant, "account.changed", &id.to_string(), by)?;
+    Ok(account)
 }
 
 pub(super) fn delete(connection: &Connection, tenant: TenantId, id: UserId) -> Result<(), Fault> {

@@ -53,14 +53,23 @@ pub(super) fn list(
     owner: Option<CustomerId>,
     request: &PageRequest,
 ) -> rusqlite::Result<Page<DeviceRecord>> {
-    let from = format!("{} WHERE d.tenant = ?1", rows::DEVICE_FROM);
     match owner {
-        None => page(connection, COLUMNS, &from, "d.name", &[tenant.as_bytes()], request, read),
+        None => page_of(connection, "d.tenant = ?1", &[tenant.as_bytes()], request),
         Some(owner) => {
-            let from = format!("{from} AND d.owner = ?2");
-            page(connection, COLUMNS, &from, "d.name", &[tenant.as_bytes(), owner.as_bytes()], request, read)
+            page_of(connection, "d.tenant = ?1 AND d.owner = ?2", &[tenant.as_bytes(), owner.as_bytes()], request)
         }
     }
+}
+
+/// A page of devices by name that fit `condition` (of `d`, a device, and `p`, its profile).
+pub(crate) fn page_of(
+    connection: &Connection,
+    condition: &str,
+    values: &[&dyn rusqlite::ToSql],
+    request: &PageRequest,
+) -> rusqlite::Result<Page<DeviceRecord>> {
+    let from = format!("{} WHERE {condition}", rows::DEVICE_FROM);
+    page(connection, COLUMNS, &from, "d.name", values, request, read)
 }
 
 pub(super) fn save(

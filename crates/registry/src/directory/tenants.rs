@@ -1,10 +1,11 @@
 //! Makers.
 
+use claim::applications::By;
 use claim::directory::{DirectoryError, Page, PageRequest, Tenant};
 use claim::{TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{page, profiles, taken};
+use super::{audit, found, page, profiles, taken};
 use crate::listings;
 use crate::lookup::Forget;
 use crate::rows;
@@ -30,6 +31,16 @@ pub(super) fn create(connection: &Connection, title: String, now: Timestamp) -> 
     profiles::create_default(connection, id, now)?;
     listings::create_default(connection, id, now)?;
     Ok(Tenant { id, title, created_at: now, version: 1 })
+}
+
+pub(super) fn rename(connection: &Connection, id: TenantId, title: &str, by: By) -> Result<Tenant, Fault> {
+    connection
+        .prepare_cached("UPDATE tenant SET title = ?2, version = version + 1 WHERE id = ?1")?
+        .execute(params![id.as_bytes(), title])
+        .map_err(taken("title"))?;
+    let tenant = found(one(connection, id)?, "tenant")?;
+    audit(connection, id, "tenant.renamed", title, by)?;
+    Ok(tenant)
 }
 
 pub(super) fn list(connection: &Connection, request: &PageRequest) -> rusqlite::Result<Page<Tenant>> {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use claim::ports::{ClaimCache, ClaimSource, PendingClaim, PortFuture, RecordError, Recorded, Sighting, Unavailable};
-use claim::{DeviceId, Timestamp};
+use claim::{DeviceId, TenantId, Timestamp};
 
 use super::lock;
 
@@ -130,5 +130,28 @@ impl ClaimCache for FakeCache {
 
     fn withdraw(&self, device: DeviceId, until: Timestamp) -> PortFuture<'_, Result<bool, Unavailable>> {
         PortFuture::ready(lock(&self.state).remove_if(device, |seen| seen.claim.received_at <= until))
+    }
+
+    fn pending(
+        &self,
+        tenant: TenantId,
+        after: Option<DeviceId>,
+        limit: usize,
+        now: Timestamp,
+    ) -> PortFuture<'_, Result<Vec<PendingClaim>, Unavailable>> {
+        let state = lock(&self.state);
+        if state.unavailable {
+            return PortFuture::ready(Err(Unavailable));
+        }
+        let mut claims: Vec<PendingClaim> = state
+            .claims
+            .values()
+            .filter(|seen| seen.live(now) && seen.claim.tenant == tenant)
+            .map(|seen| seen.claim)
+            .filter(|claim| after.is_none_or(|after| claim.device > after))
+            .collect();
+        claims.sort_unstable_by_key(|claim| claim.device);
+        claims.truncate(limit);
+        PortFuture::ready(Ok(claims))
     }
 }

@@ -99,4 +99,13 @@ impl AttemptLedger for FakeLedger {
         }
         PortFuture::ready(Ok(()))
     }
+
+    fn forgive(&self, name: [u8; 16]) -> PortFuture<'_, Result<(), Unavailable>> {
+        let mut state = lock(&self.state);
+        if state.unavailable {
+            return PortFuture::ready(Err(Unavailable));
+        }
+        state.tries.retain(|(keys, _)| keys.name != name);
+        PortFuture::ready(Ok(()))
+    }
 }

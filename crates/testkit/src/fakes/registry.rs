@@ -9,7 +9,7 @@ use claim::event::AuditNote;
 use claim::policy::GatewayScope;
 use claim::ports::{
     AssignOwner, Assignment, Child, ClaimSubject, CredentialHolder, DeviceRegistry, Freshness, PortFuture, Release,
-    ReleaseOwner, Remembered, ResolveChildren, RetryKey, StoredCode, Unavailable, WriteError,
+    ReleaseOwner, Remembered, ResolveChildren, RetryKey, StoredCode, Unavailable, VoidPending, WriteError,
 };
 use claim::secret::CredentialDigest;
 use claim::{ClaimSecret, CustomerId, DeviceId, DeviceName, Eui64, Keyring, SecretDigest, TenantId, Timestamp, UserId};
@@ -420,6 +420,16 @@ impl DeviceRegistry for FakeRegistry {
 
     fn release_owner<'a>(&'a self, request: ReleaseOwner<'a>) -> PortFuture<'a, Result<Release, WriteError>> {
         PortFuture::ready(self.answer(|state| state.release(&request)).map_err(|Unavailable| WriteError::Unavailable))
+    }
+
+    fn void_pending<'a>(&'a self, request: VoidPending<'a>) -> PortFuture<'a, Result<Option<Timestamp>, WriteError>> {
+        let void = self.answer(|state| {
+            let entry = state.devices.get_mut(&request.device).filter(|e| e.device.tenant == request.tenant)?;
+            let device = Some(&mut entry.device).filter(|device| device.owner.is_none())?;
+            device.claim_reset_at = device.claim_reset_at.max(Some(request.until));
+            device.claim_reset_at
+        });
+        PortFuture::ready(void.map_err(|Unavailable| WriteError::Unavailable))
     }
 
     fn resolve_children(&self, request: ResolveChildren) -> PortFuture<'_, Result<Vec<Child>, Unavailable>> {
