@@ -42,6 +42,10 @@ fn upload(maker: &Client, query: &str, file: &str) -> Answer {
     maker.send("POST", &format!("{IMPORTS}?{query}"), &[], file)
 }
 
+fn job_id(job: &Value) -> String {
+    job["id"].as_str().expect("an id").to_owned()
+}
+
 /// Waits for the end of an import.
 fn ended(maker: &Client, job: &Value) -> Value {
     let path = format!("/api/claimd/v1/imports/{}", job["id"].as_str().expect("an id"));
@@ -193,6 +197,12 @@ fn bad_rows_write_nothing_or_are_skipped_and_come_back_to_be_mended() {
     let mended = bad.replace("MARKED-CODE", "MARKEDCODE").replace("pump-2,", "pump-3,").replace("55555555", "5555555A");
     let mended: String =
         mended.lines().filter(|line| !line.starts_with(",,")).map(|line| format!("{line}\n")).collect();
+    // The report may take the place of the file it is about.
+    std::fs::write(desk.file("spring.csv"), bad).expect("written");
+    let over = desk.exit("maker", &["import", "spring.csv", "--application", "spring-26", "--report", "spring.csv"]);
+    assert_eq!(over.0, 1, "{}", over.1);
+    assert_eq!(std::fs::read_to_string(desk.file("spring.csv")).expect("the report").lines().count(), 4);
+    assert_eq!(desk.file("spring.csv").metadata().expect("the file").permissions().mode() & 0o777, 0o600);
     std::fs::write(desk.file("spring.csv"), mended).expect("written");
     let good = desk.say("maker", &["import", "spring.csv", "--application", "spring-26"], "");
     assert!(good.status.success() && String::from_utf8_lossy(&good.stderr).contains(": 3 new"), "{}", said(&good));
@@ -250,6 +260,9 @@ fn an_import_that_was_killed_goes_on_and_its_codes_are_those_of_the_registry() {
     assert_eq!(count, ROWS, "each device once");
     assert_eq!(ended(&maker, &job)["applied"]["created"], ROWS);
     assert_eq!(maker.get(&format!("{path}/codes")).status, 404, "they were handed over");
+    let repeated = desk.say("maker", &["import", "--resume", &job_id(&job), "--codes-out", "codes.csv"], "");
+    assert_eq!(repeated.status.code(), Some(2), "{}", said(&repeated));
+    assert_eq!(codes(&desk, "codes.csv").len(), ROWS, "the only copy stays");
     // A file that was still arriving is broken, and nothing of it is there.
     let listed = maker.get("/api/claimd/v1/imports").ok();
     assert_eq!((&listed["totalElements"], &listed["data"][0]["id"]), (&json!(1), &job["id"]));
@@ -464,10 +477,12 @@ fn settings_of_many_devices_are_changed_each_with_its_result() {
     for bad in [
         json!({"devices": ["pump-1", "pump-2"], "code": {"value": "ONEFORALL1"}}),
         json!({"devices": []}),
-        json!({"devices": vec!["pump-1"; 1001]}),
+        json!({"devices": (0..1001).map(|n| format!("pump-{n}")).collect::<Vec<_>>()}),
+        json!({"devices": ["pump-1", "pump-1"]}),
     ] {
         assert_eq!(maker.post(batch, &bad).status, 400);
     }
-    let most = maker.post(batch, &json!({"devices": vec!["pump-1"; 1000], "presence": true})).ok();
+    let thousand: Vec<String> = (0..1000).map(|n| format!("pump-{n}")).collect();
+    let most = maker.post(batch, &json!({"devices": thousand, "presence": true})).ok();
     assert_eq!(most["results"].as_array().map(Vec::len), Some(1000));
 }

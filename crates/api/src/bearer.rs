@@ -67,8 +67,14 @@ pub(crate) struct Bearers {
 /// The key that signs, and all whose bearers are taken.
 #[derive(Default)]
 struct Keys {
-    signing: Option<(String, EncodingKey)>,
+    signing: Option<Signing>,
     taken: Vec<TakenKey>,
+}
+
+struct Signing {
+    kid: String,
+    encoding: EncodingKey,
+    created_at: Timestamp,
 }
 
 struct TakenKey {
@@ -81,7 +87,11 @@ impl From<&[SigningKey]> for Keys {
     fn from(keys: &[SigningKey]) -> Self {
         let signing = keys.iter().find(|key| key.valid_until.is_none());
         Self {
-            signing: signing.map(|key| (key.kid.clone(), EncodingKey::from_secret(key.key.expose()))),
+            signing: signing.map(|key| Signing {
+                kid: key.kid.clone(),
+                encoding: EncodingKey::from_secret(key.key.expose()),
+                created_at: key.created_at,
+            }),
             taken: keys
                 .iter()
                 .map(|key| TakenKey {
@@ -105,13 +115,19 @@ impl Bearers {
         Self { keys: RwLock::new(Arc::new(keys.into())), validation, lifetime }
     }
 
-    /// From now on these keys count, and no other. Keys that do not know the one that signs now were read before it was made,
-    /// by a rotation that a later one has overtaken: they are left aside.
+    /// From now on these keys count, and no other. Keys whose signing one is older than the one that signs now were read
+    /// before it was made, by a rotation that a later one has overtaken: they are left aside.
     pub(crate) fn replace(&self, keys: &[SigningKey]) {
         let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let known = |kid: &String| keys.iter().any(|key| key.kid == *kid);
-        if held.signing.as_ref().is_none_or(|(kid, _)| known(kid)) {
-            *held = Arc::new(keys.into());
+        let new = Keys::from(keys);
+        let older = |held: &Signing| match &new.signing {
+            // Made in the same millisecond: whichever set knows the other's key is the later one.
+            Some(new) if new.created_at == held.created_at => !keys.iter().any(|key| key.kid == held.kid),
+            Some(new) => new.created_at < held.created_at,
+            None => true,
+        };
+        if !held.signing.as_ref().is_some_and(older) {
+            *held = Arc::new(new);
         }
     }
 
@@ -136,7 +152,7 @@ impl Bearers {
             epoch: account.session_epoch,
         };
         let keys = self.keys();
-        let (kid, key) = keys.signing.as_ref()?;
+        let Signing { kid, encoding: key, .. } = keys.signing.as_ref()?;
         let header = Header { kid: Some(kid.clone()), ..Header::new(Algorithm::HS256) };
         jsonwebtoken::encode(&header, &claims, key).ok()
     }
@@ -210,6 +226,11 @@ mod tests {
         bearers.replace(&[signing_key("k2", 2, None)]);
         assert_eq!(bearers.verify(&old, NOW), Err(BearerFault::Bad));
         assert!(bearers.verify(&new, NOW).is_ok());
+        // The answer of one rotation was lost, and the next knows the held key no more.
+        let later = SigningKey { created_at: NOW.plus(QUARTER), ..signing_key("k4", 4, None) };
+        bearers.replace(&[later, signing_key("k3", 3, Some(until))]);
+        assert_eq!(bearers.verify(&new, NOW), Err(BearerFault::Bad));
+        assert_eq!(kid(&bearers.issue(&account, NOW).expect("a token")).as_deref(), Some("k4"));
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub(crate) use rows::made_up;
 /// How often jobs that are long over are looked for, and jobs of another node.
 const ROUND: Duration = Duration::from_secs(60);
 
+/// How long nothing of a file arrives before its job is broken.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+
 /// How a file is read.
 #[derive(Clone, Copy)]
 pub(crate) struct How {
@@ -154,7 +157,7 @@ async fn stage(
     let reading = tokio::task::spawn_blocking(move || read_all(Pieces::new(arriving), how, trust.as_ref(), &batches));
     let mut failed = None;
     while let Some(rows) = read.recv().await {
-        if let Err(error) = imports.stage_import(tenant, job, rows).await {
+        if let Err(error) = imports.stage_import(tenant, job, rows, api.now()).await {
             failed = Some(Broken::Registry(error));
             break;
         }
@@ -166,11 +169,13 @@ async fn stage(
         (None, Err(_)) => Err(Broken::Registry(DirectoryError::Unavailable)),
     };
     let broken = match outcome {
-        Ok(warnings) => {
-            let job = imports.end_staging(tenant, job, warnings, api.now()).await.map_err(Broken::Registry)?;
-            api.inner.parts.imports_wait.notify_one();
-            return Ok(job);
-        }
+        Ok(warnings) => match imports.end_staging(tenant, job, warnings, api.now()).await {
+            Ok(job) => {
+                api.inner.parts.imports_wait.notify_one();
+                return Ok(job);
+            }
+            Err(error) => Broken::Registry(error),
+        },
         Err(broken) => broken,
     };
     let reason = match &broken {
@@ -178,6 +183,7 @@ async fn stage(
         Broken::TooLarge => format!("the file has more than {} rows", how.most),
         Broken::Registry(_) => "the registry did not answer while the file arrived; send it again".to_owned(),
     };
+    // If the registry does not answer now either, the job is broken when nothing has arrived for [`IDLE`].
     let _ = imports.break_import(tenant, job, reason, api.now()).await;
     api.inner.parts.imports_wait.notify_one();
     Err(broken)
@@ -254,7 +260,8 @@ pub async fn run(
     kept: Duration,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 ) {
-    if let Err(error) = imports.break_unfinished_imports(clock()).await {
+    // At a start nothing arrives any more.
+    if let Err(error) = imports.break_idle_imports(clock(), clock()).await {
         tracing::error!(?error, "imports that were under way could not be looked at");
     }
     loop {
@@ -271,7 +278,33 @@ async fn round(
     clock: &(dyn Fn() -> Timestamp + Send + Sync),
 ) -> Result<(), DirectoryError> {
     for (tenant, job) in imports.imports_to_apply().await? {
-        while imports.apply_import(tenant, job, clock()).await? == ImportStep::More {}
+        if let Err(error) = apply(imports, tenant, job, clock).await {
+            tracing::error!(job = %job.uuid(), ?error, "an import does not go on");
+        }
     }
+    imports.break_idle_imports(clock().minus(IDLE), clock()).await?;
     imports.purge_imports(clock().minus(kept)).await
+}
+
+/// One job, to its end. What stands in its way stops it alone, with the reason; a registry that does not answer is tried
+/// again.
+async fn apply(
+    imports: &dyn Imports,
+    tenant: TenantId,
+    job: ImportId,
+    clock: &(dyn Fn() -> Timestamp + Send + Sync),
+) -> Result<(), DirectoryError> {
+    loop {
+        match imports.apply_import(tenant, job, clock()).await {
+            Ok(ImportStep::More) => {}
+            // Over, or deleted meanwhile.
+            Ok(ImportStep::Over) | Err(DirectoryError::NotFound(_)) => return Ok(()),
+            Err(DirectoryError::Unavailable) => return Err(DirectoryError::Unavailable),
+            Err(DirectoryError::Refused(why) | DirectoryError::InUse(why) | DirectoryError::Taken(why)) => {
+                imports.fail_import(tenant, job, why.to_owned(), clock()).await?;
+                return Ok(());
+            }
+            Err(error @ DirectoryError::Full { .. }) => return Err(error),
+        }
+    }
 }

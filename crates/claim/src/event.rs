@@ -261,6 +261,16 @@ pub enum MakerEvent {
     ImportEnded,
     /// The codes that an import generated were read. In the audit log only.
     ImportCodesRead,
+    /// They are kept safe and were handed out for the last time. In the audit log only.
+    ImportCodesAcknowledged,
+    /// An import was stopped by its maker. In the audit log only.
+    ImportStopped,
+    /// A stopped import goes on. In the audit log only.
+    ImportResumed,
+    /// An import's file did not arrive whole. In the audit log only.
+    ImportBroken,
+    /// An import that was over is forgotten. In the audit log only.
+    ImportDeleted,
     /// An application's devices were exported. In the audit log only.
     Exported,
     /// The tenant's admin dropped a pending claim.
@@ -269,7 +279,7 @@ pub enum MakerEvent {
 
 impl MakerEvent {
     /// All.
-    pub const ALL: [MakerEvent; 21] = [
+    pub const ALL: [MakerEvent; 26] = [
         Self::ApplicationCreated,
         Self::ApplicationDeleted,
         Self::ClaimingAuthorized,
@@ -289,6 +299,11 @@ impl MakerEvent {
         Self::ImportStarted,
         Self::ImportEnded,
         Self::ImportCodesRead,
+        Self::ImportCodesAcknowledged,
+        Self::ImportStopped,
+        Self::ImportResumed,
+        Self::ImportBroken,
+        Self::ImportDeleted,
         Self::Exported,
         Self::ClaimRevoked,
     ];
@@ -315,6 +330,11 @@ impl MakerEvent {
             Self::ImportStarted => "application.import_started",
             Self::ImportEnded => "application.import_ended",
             Self::ImportCodesRead => "application.import_codes_read",
+            Self::ImportCodesAcknowledged => "application.import_codes_acknowledged",
+            Self::ImportStopped => "application.import_stopped",
+            Self::ImportResumed => "application.import_resumed",
+            Self::ImportBroken => "application.import_broken",
+            Self::ImportDeleted => "application.import_deleted",
             Self::Exported => "application.exported",
             Self::ClaimRevoked => "device.claim_revoked",
         }
@@ -322,7 +342,18 @@ impl MakerEvent {
 
     /// Whether it is in the audit log only: who read what is nobody else's business.
     pub fn quiet(self) -> bool {
-        matches!(self, Self::CodeRead | Self::RootKeysExported | Self::ImportCodesRead | Self::Exported)
+        matches!(
+            self,
+            Self::CodeRead
+                | Self::RootKeysExported
+                | Self::ImportCodesRead
+                | Self::ImportCodesAcknowledged
+                | Self::ImportStopped
+                | Self::ImportResumed
+                | Self::ImportBroken
+                | Self::ImportDeleted
+                | Self::Exported
+        )
     }
 
     /// Whether it happened to an application and not to a device.

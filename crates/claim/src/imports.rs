@@ -300,6 +300,8 @@ pub enum Verdict {
         /// Whether it gets the row's code; else only its window may change.
         set_code: bool,
     },
+    /// The known device has an owner and stays as it is, but its root keys count as exposed from now on.
+    Expose,
     /// The known device is so already, or keeps what its owner has.
     Unchanged,
     /// Nothing.
@@ -356,9 +358,15 @@ pub fn judge(row: &GoodRow, known: &Known) -> (Verdict, Vec<RowFault>) {
             let reason = "the device is claimed; its texts are its owner's";
             warnings.push(RowFault::new("name", None, "texts_kept", reason));
         }
-        return (Verdict::Unchanged, warnings);
+        let exposes = row.root_keys_exposed && !device.root_keys_exposed;
+        return (if exposes { Verdict::Expose } else { Verdict::Unchanged }, warnings);
     }
     let window = !new_code && !row.generated && window_differs(row, device);
+    if window && merged_window(row, device).is_none() {
+        let reason = "with the other end that is stored, the window would end before it begins";
+        faults.push(RowFault::new("claim_valid_to", None, "claim_authentication_code", reason));
+        return (Verdict::Refuse(faults), warnings);
+    }
     if new_code || window || identity || keys || texts_differ(row, device) || allowed_differs(row, device) {
         return (Verdict::Update { set_code: new_code }, warnings);
     }
@@ -403,13 +411,29 @@ fn window_differs(row: &GoodRow, device: &ListedDevice) -> bool {
     }
 }
 
+/// The window that a row leaves its device's code with: an end that is not given stays. `None`: there would be no instant
+/// in it.
+pub fn merged_window(row: &GoodRow, device: &ListedDevice) -> Option<(Option<Timestamp>, Option<Timestamp>)> {
+    let given = row.code.as_ref().map_or((None, None), |code| (code.from, code.until));
+    let kept = device.code.map_or((None, None), |code| (code.from, code.until));
+    let (from, until) = (given.0.or(kept.0), given.1.or(kept.1));
+    let empty = from.zip(until).is_some_and(|(from, until)| until <= from);
+    (!empty).then_some((from, until))
+}
+
 /// Import jobs of tenants. What is another tenant's does not exist. Rows that wait are kept sealed: they hold codes and
 /// keys. Every change has its audit row in its transaction.
 pub trait Imports: Send + Sync {
     /// Begins a job in state [`ImportState::Checking`].
     fn begin_import(&self, tenant: TenantId, draft: ImportDraft, by: By) -> Answer<'_, ImportJob>;
     /// Checks rows, at most [`BATCH`], against the registry and against the rows before them, and keeps them.
-    fn stage_import(&self, tenant: TenantId, job: ImportId, rows: Vec<ImportRow>) -> Answer<'_, ImportCounts>;
+    fn stage_import(
+        &self,
+        tenant: TenantId,
+        job: ImportId,
+        rows: Vec<ImportRow>,
+        now: Timestamp,
+    ) -> Answer<'_, ImportCounts>;
     /// The file is whole: the job is checked, refused, or goes on to be applied.
     fn end_staging(
         &self,
@@ -420,17 +444,20 @@ pub trait Imports: Send + Sync {
     ) -> Answer<'_, ImportJob>;
     /// The file is not whole: the job is broken, and nothing of it is kept but why.
     fn break_import(&self, tenant: TenantId, job: ImportId, reason: String, now: Timestamp) -> Answer<'_, ImportJob>;
+    /// Stops a job that cannot be applied as it is, with the reason; it may be resumed.
+    fn fail_import(&self, tenant: TenantId, job: ImportId, reason: String, now: Timestamp) -> Answer<'_, ImportJob>;
     /// Writes the next rows of a job, at most [`BATCH`], together with how far it has come.
     fn apply_import(&self, tenant: TenantId, job: ImportId, now: Timestamp) -> Answer<'_, ImportStep>;
     /// Jobs to be applied, of all tenants; for whoever does it.
     fn imports_to_apply(&self) -> Answer<'_, Vec<(TenantId, ImportId)>>;
-    /// Breaks every job whose file was still arriving: at a start nothing arrives any more.
-    fn break_unfinished_imports(&self, now: Timestamp) -> Answer<'_, ()>;
+    /// Breaks every job of whose file nothing has arrived since before `idle_since`: what was under way at a stop of the
+    /// server, and what its sender has forgotten.
+    fn break_idle_imports(&self, idle_since: Timestamp, now: Timestamp) -> Answer<'_, ()>;
 
     /// Stops a job that is being applied; refused for others.
-    fn stop_import(&self, tenant: TenantId, job: ImportId, now: Timestamp) -> Answer<'_, ImportJob>;
-    /// Lets a stopped job go on, from the row where it stopped; refused for others.
-    fn resume_import(&self, tenant: TenantId, job: ImportId, now: Timestamp) -> Answer<'_, ImportJob>;
+    fn stop_import(&self, tenant: TenantId, job: ImportId, by: By) -> Answer<'_, ImportJob>;
+    /// Lets a stopped job go on, from the row where it stopped; refused for others, and when `most` are under way.
+    fn resume_import(&self, tenant: TenantId, job: ImportId, most: u32, by: By) -> Answer<'_, ImportJob>;
     /// One job.
     fn import_job(&self, tenant: TenantId, job: ImportId) -> Answer<'_, ImportJob>;
     /// A tenant's jobs, newest first.
@@ -455,10 +482,10 @@ pub trait Imports: Send + Sync {
     ) -> Answer<'_, Vec<GeneratedCode>>;
     /// Records that generated codes are read.
     fn note_codes_read(&self, tenant: TenantId, job: ImportId, by: By) -> Answer<'_, ()>;
-    /// The codes were handed over: the job gives them no more.
+    /// The codes were handed over: the job gives them no more. Refused before the job is done.
     fn acknowledge_codes(&self, tenant: TenantId, job: ImportId, by: By) -> Answer<'_, ()>;
     /// Forgets a job that is over; its devices stay.
-    fn delete_import(&self, tenant: TenantId, job: ImportId) -> Answer<'_, ()>;
+    fn delete_import(&self, tenant: TenantId, job: ImportId, by: By) -> Answer<'_, ()>;
     /// Forgets all jobs that have been over since before `before`.
     fn purge_imports(&self, before: Timestamp) -> Answer<'_, ()>;
     /// Devices at home in an application, in order of their ids after `after`, at most `limit`; with their codes if asked.

@@ -165,8 +165,8 @@ impl AuditLog for SqliteRegistry {
         PortFuture::later(self.readers.read(move |connection| {
             list(
                 connection,
-                "a.tenant = ?1 AND a.seq > max(?2, CASE WHEN ?3 IS NULL THEN 0 ELSE coalesce((SELECT f.seq - 1 FROM audit f \
-                 WHERE f.tenant = ?1 AND f.at >= ?3 ORDER BY f.seq LIMIT 1), 9223372036854775807) END) \
+                "a.tenant = ?1 AND a.seq > max(?2, CASE WHEN ?3 IS NULL THEN 0 ELSE coalesce((SELECT min(f.seq) - 1 \
+                 FROM audit f WHERE f.tenant = ?1 AND f.at >= ?3), 9223372036854775807) END) \
                  AND (?4 IS NULL OR a.device = ?4) ORDER BY a.seq LIMIT ?5",
                 params![
                     tenant.as_bytes(),

@@ -7,8 +7,11 @@ mod results;
 mod sealed;
 mod stage;
 
+pub(crate) use jobs::over_in;
+
 use claim::applications::{By, ListedDevice};
 use claim::directory::{Answer, Page, PageRequest};
+use claim::event::MakerEvent;
 use claim::imports::{
     GeneratedCode, ImportCounts, ImportDraft, ImportId, ImportJob, ImportRow, ImportState, ImportStep, Imports,
     RowFault, RowResult,
@@ -23,9 +26,15 @@ impl Imports for SqliteRegistry {
         self.change(move |connection, after| jobs::begin(connection, after, tenant, &draft, by))
     }
 
-    fn stage_import(&self, tenant: TenantId, job: ImportId, rows: Vec<ImportRow>) -> Answer<'_, ImportCounts> {
+    fn stage_import(
+        &self,
+        tenant: TenantId,
+        job: ImportId,
+        rows: Vec<ImportRow>,
+        now: Timestamp,
+    ) -> Answer<'_, ImportCounts> {
         let vault = self.vault();
-        self.change(move |connection, _| stage::stage(connection, &vault, tenant, job, rows))
+        self.change(move |connection, _| stage::stage(connection, &vault, tenant, job, rows, now))
     }
 
     fn end_staging(
@@ -39,9 +48,15 @@ impl Imports for SqliteRegistry {
     }
 
     fn break_import(&self, tenant: TenantId, job: ImportId, reason: String, now: Timestamp) -> Answer<'_, ImportJob> {
-        self.change(move |connection, _| {
-            let turn = jobs::Turn { from: ImportState::Checking, to: ImportState::Broken, reason: Some(&reason) };
-            jobs::turn(connection, tenant, job, turn, now)
+        self.change(move |connection, after| jobs::broken(connection, after, tenant, job, &reason, now))
+    }
+
+    fn fail_import(&self, tenant: TenantId, job: ImportId, reason: String, now: Timestamp) -> Answer<'_, ImportJob> {
+        self.change(move |connection, after| {
+            let turn = jobs::Turn { from: ImportState::Applying, to: ImportState::Stopped, reason: Some(&reason) };
+            let job = jobs::turn(connection, tenant, job, turn, now)?;
+            jobs::over(connection, after, tenant, &job, now)?;
+            Ok(job)
         })
     }
 
@@ -54,21 +69,26 @@ impl Imports for SqliteRegistry {
         PortFuture::later(self.look(jobs::to_apply))
     }
 
-    fn break_unfinished_imports(&self, now: Timestamp) -> Answer<'_, ()> {
-        self.change(move |connection, _| jobs::break_unfinished(connection, now))
+    fn break_idle_imports(&self, idle_since: Timestamp, now: Timestamp) -> Answer<'_, ()> {
+        self.change(move |connection, after| jobs::break_idle(connection, after, idle_since, now))
     }
 
-    fn stop_import(&self, tenant: TenantId, job: ImportId, now: Timestamp) -> Answer<'_, ImportJob> {
-        self.change(move |connection, _| {
+    fn stop_import(&self, tenant: TenantId, job: ImportId, by: By) -> Answer<'_, ImportJob> {
+        self.change(move |connection, after| {
             let turn = jobs::Turn { from: ImportState::Applying, to: ImportState::Stopped, reason: None };
-            jobs::turn(connection, tenant, job, turn, now)
+            let job = jobs::turn(connection, tenant, job, turn, by.now)?;
+            jobs::record(connection, after, tenant, &job, MakerEvent::ImportStopped, None, by)?;
+            Ok(job)
         })
     }
 
-    fn resume_import(&self, tenant: TenantId, job: ImportId, now: Timestamp) -> Answer<'_, ImportJob> {
-        self.change(move |connection, _| {
+    fn resume_import(&self, tenant: TenantId, job: ImportId, most: u32, by: By) -> Answer<'_, ImportJob> {
+        self.change(move |connection, after| {
+            jobs::room(connection, tenant, most)?;
             let turn = jobs::Turn { from: ImportState::Stopped, to: ImportState::Applying, reason: None };
-            jobs::turn(connection, tenant, job, turn, now)
+            let job = jobs::turn(connection, tenant, job, turn, by.now)?;
+            jobs::record(connection, after, tenant, &job, MakerEvent::ImportResumed, None, by)?;
+            Ok(job)
         })
     }
 
@@ -122,12 +142,14 @@ impl Imports for SqliteRegistry {
     }
 
     fn acknowledge_codes(&self, tenant: TenantId, job: ImportId, by: By) -> Answer<'_, ()> {
-        self.change(move |connection, _| jobs::acknowledge_codes(connection, tenant, job, by))
+        self.change(move |connection, after| jobs::acknowledge_codes(connection, after, tenant, job, by))
     }
 
-    fn delete_import(&self, tenant: TenantId, job: ImportId) -> Answer<'_, ()> {
+    fn delete_import(&self, tenant: TenantId, job: ImportId, by: By) -> Answer<'_, ()> {
         PortFuture::later(async move {
-            while self.write(move |connection, _| jobs::delete_some(connection, tenant, job)).await? {}
+            // From here on it cannot be resumed, whether or not all of it goes now; what is left the purge takes.
+            let rid = self.write(move |connection, after| jobs::forget(connection, after, tenant, job, by)).await?;
+            while self.write(move |connection, _| Ok(jobs::remove_some(connection, rid)?)).await? {}
             Ok(())
         })
     }

@@ -47,6 +47,8 @@ pub(crate) struct Column {
     select: &'static str,
     /// Puts `?2` in place of `?1`'s value.
     update: &'static str,
+    /// Values of a step: some milliseconds of the writer's time. Each select has an index to go by.
+    most: u32,
 }
 
 /// Everything that is sealed. What is not here would be lost with the next rotation of the master key.
@@ -56,12 +58,14 @@ pub(crate) const SEALED: [Column; 6] = [
         label: b"install_secret",
         select: "SELECT rid, sealed, name FROM install_secret WHERE rid > ?1 ORDER BY rid LIMIT ?2",
         update: "UPDATE install_secret SET sealed = ?2 WHERE rid = ?1",
+        most: 200,
     },
     Column {
         name: "signing_key.sealed",
         label: b"signing_key",
         select: "SELECT rowid, sealed, kid FROM signing_key WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
         update: "UPDATE signing_key SET sealed = ?2 WHERE rowid = ?1",
+        most: 200,
     },
     Column {
         name: "credential.sealed",
@@ -69,6 +73,7 @@ pub(crate) const SEALED: [Column; 6] = [
         select: "SELECT c.rid, c.sealed, d.tenant, d.id, c.id FROM credential c JOIN device d ON d.id = c.device \
              WHERE c.sealed IS NOT NULL AND c.rid > ?1 ORDER BY c.rid LIMIT ?2",
         update: "UPDATE credential SET sealed = ?2 WHERE rid = ?1",
+        most: 200,
     },
     Column {
         name: "device.code_sealed",
@@ -76,6 +81,7 @@ pub(crate) const SEALED: [Column; 6] = [
         select: "SELECT rid, code_sealed, tenant, id FROM device WHERE code_sealed IS NOT NULL AND rid > ?1 \
              ORDER BY rid LIMIT ?2",
         update: "UPDATE device SET code_sealed = ?2 WHERE rid = ?1",
+        most: 200,
     },
     Column {
         name: "device.root_keys_sealed",
@@ -83,6 +89,7 @@ pub(crate) const SEALED: [Column; 6] = [
         select: "SELECT rid, root_keys_sealed, tenant, id FROM device WHERE root_keys_sealed IS NOT NULL AND rid > ?1 \
              ORDER BY rid LIMIT ?2",
         update: "UPDATE device SET root_keys_sealed = ?2 WHERE rid = ?1",
+        most: 200,
     },
     Column {
         name: "import_batch.sealed",
@@ -90,6 +97,7 @@ pub(crate) const SEALED: [Column; 6] = [
         select: "SELECT b.rid, b.sealed, i.tenant, i.id FROM import_batch b JOIN import i ON i.rid = b.job \
              WHERE b.rid > ?1 ORDER BY b.rid LIMIT ?2",
         update: "UPDATE import_batch SET sealed = ?2 WHERE rid = ?1",
+        most: 10,
     },
 ];
 
@@ -128,12 +136,12 @@ fn bound_to(column: &Column, row: &Row<'_>) -> rusqlite::Result<Vec<u8>> {
 }
 
 /// Seals values of one column anew that are not under the newest key yet.
-fn reseal(connection: &Connection, sealer: &Sealer, cursor: ResealCursor, most: u32) -> Result<Resealed, Fault> {
+fn reseal(connection: &Connection, sealer: &Sealer, cursor: ResealCursor) -> Result<Resealed, Fault> {
     let Some(column) = SEALED.get(cursor.column) else { return Ok(Resealed { values: 0, next: None }) };
     let newest = sealer.newest();
     let found: Vec<(i64, Vec<u8>, Vec<u8>)> = connection
         .prepare_cached(column.select)?
-        .query_map(params![cursor.after, most], |row| Ok((row.get(0)?, row.get(1)?, bound_to(column, row)?)))?
+        .query_map(params![cursor.after, column.most], |row| Ok((row.get(0)?, row.get(1)?, bound_to(column, row)?)))?
         .collect::<Result<_, _>>()?;
     let mut values = 0;
     for (rid, sealed, bound) in &found {
@@ -150,7 +158,7 @@ fn reseal(connection: &Connection, sealer: &Sealer, cursor: ResealCursor, most: 
         values += 1;
     }
     let next = match found.last() {
-        Some((rid, ..)) if found.len() == most as usize => Some(ResealCursor { after: *rid, ..cursor }),
+        Some((rid, ..)) if found.len() == column.most as usize => Some(ResealCursor { after: *rid, ..cursor }),
         _ if cursor.column + 1 < SEALED.len() => Some(ResealCursor { column: cursor.column + 1, after: 0 }),
         _ => None,
     };
@@ -217,8 +225,6 @@ fn audit(connection: &Connection, action: &str, reason: &str, by: By) -> rusqlit
 
 /// Between tries to settle what the store did not tell.
 const RETRY: Duration = Duration::from_secs(1);
-/// Values looked at in one change of a pass: some milliseconds of the writer's time.
-const RESEAL_BATCH: u32 = 500;
 
 impl SqliteRegistry {
     /// Puts a new master key in the place of the present one, which goes on opening until [`SqliteRegistry::settle_master`].
@@ -245,7 +251,7 @@ impl SqliteRegistry {
     /// [`SqliteRegistry::replace_master`] and came to its end leaves nothing under the key before.
     pub async fn reseal(&self, cursor: ResealCursor) -> Result<Resealed, Unavailable> {
         let sealer = Arc::clone(&self.sealer);
-        let change = move |connection: &Connection, _: &mut After| reseal(connection, &sealer, cursor, RESEAL_BATCH);
+        let change = move |connection: &Connection, _: &mut After| reseal(connection, &sealer, cursor);
         self.write(change).await.map_err(|_| Unavailable)
     }
 

@@ -11,9 +11,11 @@ use claim::applications::{
 };
 use claim::directory::{Answer, Page, PageRequest};
 use claim::event::MakerEvent;
+use claim::imports::Imports;
 use claim::{CustomerId, DeviceId, DeviceName, ListingId, PortFuture, Secret, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::imports::over_in;
 use crate::outbox;
 use crate::rows;
 use crate::sqlite::SqliteRegistry;
@@ -112,7 +114,21 @@ impl Applications for SqliteRegistry {
     }
 
     fn delete_application(&self, tenant: TenantId, listing: ListingId, by: By) -> Answer<'_, ()> {
-        self.change(move |connection, after| applications::delete(connection, after, tenant, &listing, by))
+        PortFuture::later(async move {
+            let application = listing.clone();
+            let jobs = self.write(move |connection, _| {
+                applications::deletable(connection, tenant, &application)?;
+                over_in(connection, tenant, &application)
+            });
+            // Its imports first, a little at a time: all their rows at once would keep everybody waiting.
+            for job in jobs.await? {
+                self.delete_import(tenant, job, by).await?;
+            }
+            let delete = move |connection: &Connection, after: &mut After| {
+                applications::delete(connection, after, tenant, &listing, by)
+            };
+            Ok(self.write(delete).await?)
+        })
     }
 
     fn register(

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// Every migration, oldest first; the position is the version.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_applications.sql"),
     include_str!("migrations/0003_api_keys.sql"),
@@ -15,6 +15,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("migrations/0008_keys.sql"),
     include_str!("migrations/0009_roles.sql"),
     include_str!("migrations/0010_unlocks.sql"),
+    include_str!("migrations/0011_audit_indexes.sql"),
 ];
 
 /// Why a database cannot be used.

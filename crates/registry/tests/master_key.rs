@@ -66,7 +66,7 @@ async fn waiting_import(registry: &SqliteRegistry, tenant: TenantId, by: By) -> 
     };
     let row = ImportRow { row: 2, id: None, outcome: Ok(Box::new(good)), warnings: Vec::new() };
     let job = registry.begin_import(tenant, draft, by).await.unwrap().id;
-    registry.stage_import(tenant, job, vec![row]).await.unwrap();
+    registry.stage_import(tenant, job, vec![row], at(1)).await.unwrap();
     assert_eq!(registry.end_staging(tenant, job, Vec::new(), at(1)).await.unwrap().state, ImportState::Applying);
     job
 }

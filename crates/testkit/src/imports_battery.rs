@@ -26,6 +26,9 @@ pub async fn all<I: Install>(install: impl Fn() -> Arc<I>) {
     a_row_that_repeats_another_is_bad(&*install()).await;
     a_row_that_turned_bad_stops_the_job_there(&*install()).await;
     a_stopped_job_goes_on_and_one_under_way_stays(&*install()).await;
+    what_stands_in_a_jobs_way_stops_it_alone(&*install()).await;
+    an_applications_imports_go_with_it_unless_one_is_under_way(&*install()).await;
+    so_many_jobs_are_kept(&*install()).await;
     generated_codes_are_those_of_the_devices_until_they_are_acknowledged(&*install()).await;
     jobs_of_others_do_not_exist_and_so_many_run_at_once(&*install()).await;
     what_was_under_way_at_a_stop_is_broken_or_goes_on(&*install()).await;
@@ -102,7 +105,7 @@ async fn staged<I: Install>(
 ) -> ImportJob {
     let job = install.begin_import(tenant, draft, by(now)).await.expect("a job");
     assert_eq!(job.state, ImportState::Checking);
-    install.stage_import(tenant, job.id, rows).await.expect("staged");
+    install.stage_import(tenant, job.id, rows, at(1)).await.expect("staged");
     install.end_staging(tenant, job.id, Vec::new(), at(now)).await.expect("the whole file")
 }
 
@@ -145,7 +148,7 @@ async fn a_dry_run_writes_nothing<I: Install>(install: &I) {
     );
     assert_eq!(install.apply_import(tenant, job.id, at(2)).await, Ok(ImportStep::Over));
     assert_eq!(devices(install, tenant).await, 0);
-    assert!(matches!(install.resume_import(tenant, job.id, at(2)).await, Err(DirectoryError::InUse(_))));
+    assert!(matches!(install.resume_import(tenant, job.id, 4, by(2)).await, Err(DirectoryError::InUse(_))));
 }
 
 async fn a_bad_row_aborts_all_or_is_skipped<I: Install>(install: &I) {
@@ -161,11 +164,14 @@ async fn a_bad_row_aborts_all_or_is_skipped<I: Install>(install: &I) {
     let job = import(install, tenant, rows(), 3).await;
     assert_eq!((job.state, job.applied.created, devices(install, tenant).await), (ImportState::Done, 2, 2));
     let broken = install.begin_import(tenant, draft(OnError::Skip), by(4)).await.expect("a job");
-    install.stage_import(tenant, broken.id, vec![good(9)]).await.expect("staged");
+    install.stage_import(tenant, broken.id, vec![good(9)], at(1)).await.expect("staged");
     let broken = install.break_import(tenant, broken.id, "half a file".to_owned(), at(4)).await.expect("broken");
     assert_eq!((broken.state, broken.reason.as_deref()), (ImportState::Broken, Some("half a file")));
     assert_eq!(devices(install, tenant).await, 2);
-    assert!(matches!(install.stage_import(tenant, broken.id, vec![good(9)]).await, Err(DirectoryError::InUse(_))));
+    assert!(matches!(
+        install.stage_import(tenant, broken.id, vec![good(9)], at(1)).await,
+        Err(DirectoryError::InUse(_))
+    ));
 }
 
 async fn rows_are_applied_once_and_a_repeat_changes_nothing<I: Install>(install: &I) {
@@ -194,8 +200,8 @@ async fn a_row_that_repeats_another_is_bad<I: Install>(install: &I) {
     let same_eui = changed(4, |row| row.identity.dev_eui = Some(Eui64::from_bytes([0, 4, 0xa3, 0x0b, 0, 0, 0, 2])));
     let same_external = changed(5, |row| row.identity.external_id = Some("E2".to_owned()));
     let job = install.begin_import(tenant, draft(OnError::Skip), by(1)).await.expect("a job");
-    install.stage_import(tenant, job.id, vec![good(2), same_id]).await.expect("staged");
-    install.stage_import(tenant, job.id, vec![same_eui, same_external, good(6)]).await.expect("staged");
+    install.stage_import(tenant, job.id, vec![good(2), same_id], at(1)).await.expect("staged");
+    install.stage_import(tenant, job.id, vec![same_eui, same_external, good(6)], at(1)).await.expect("staged");
     let repeated = |row| (row, RowStatus::Failed, Some("repeated".to_owned()));
     assert_eq!(
         statuses(install, tenant, job.id).await,
@@ -233,7 +239,7 @@ async fn a_row_that_turned_bad_stops_the_job_there<I: Install>(install: &I) {
     // Mended, it goes on from there.
     install.remove(tenant, place("rival-3"), by(4)).await.expect("removed");
     install.remove(tenant, place("rival-x"), by(4)).await.expect("removed");
-    install.resume_import(tenant, job.id, at(5)).await.expect("resumed");
+    install.resume_import(tenant, job.id, 4, by(5)).await.expect("resumed");
     let done = apply(install, tenant, job.id, 5).await;
     assert_eq!((done.state, done.applied.created, done.applied.rows), (ImportState::Done, 3, 3));
 }
@@ -243,21 +249,68 @@ async fn a_stopped_job_goes_on_and_one_under_way_stays<I: Install>(install: &I) 
     let job = install.begin_import(tenant, draft(OnError::Abort), by(1)).await.expect("a job");
     for hundred in 0..3_u64 {
         let rows = (0..100).map(|row| good(2 + hundred * 100 + row)).collect();
-        install.stage_import(tenant, job.id, rows).await.expect("staged");
+        install.stage_import(tenant, job.id, rows, at(1)).await.expect("staged");
     }
     install.end_staging(tenant, job.id, Vec::new(), at(1)).await.expect("whole");
     assert_eq!(install.imports_to_apply().await.expect("jobs"), [(tenant, job.id)]);
     assert_eq!(install.apply_import(tenant, job.id, at(2)).await, Ok(ImportStep::More));
-    assert!(matches!(install.delete_import(tenant, job.id).await, Err(DirectoryError::InUse(_))));
-    install.stop_import(tenant, job.id, at(3)).await.expect("stopped");
+    assert!(matches!(install.delete_import(tenant, job.id, by(9)).await, Err(DirectoryError::InUse(_))));
+    install.stop_import(tenant, job.id, by(3)).await.expect("stopped");
     assert_eq!(install.apply_import(tenant, job.id, at(3)).await, Ok(ImportStep::Over));
     assert_eq!(devices(install, tenant).await, 100, "a hundred are committed together");
-    install.resume_import(tenant, job.id, at(4)).await.expect("resumed");
+    install.resume_import(tenant, job.id, 4, by(4)).await.expect("resumed");
     let done = apply(install, tenant, job.id, 4).await;
     assert_eq!((done.state, done.applied.created, devices(install, tenant).await), (ImportState::Done, 300, 300));
-    install.delete_import(tenant, job.id).await.expect("forgotten");
+    let audit = install.rows(tenant, AuditFilter::after(0), 1000).await.expect("audit");
+    for deed in ["import_started", "import_stopped", "import_resumed", "import_ended"] {
+        assert!(audit.iter().any(|row| row.action == format!("application.{deed}")), "{deed}");
+    }
+    install.delete_import(tenant, job.id, by(9)).await.expect("forgotten");
     assert_eq!(install.import_job(tenant, job.id).await, Err(DirectoryError::NotFound("import")));
     assert_eq!(devices(install, tenant).await, 300);
+}
+
+async fn what_stands_in_a_jobs_way_stops_it_alone<I: Install>(install: &I) {
+    let tenant = spring(install).await;
+    let job = staged(install, tenant, draft(OnError::Abort), vec![good(2)], 1).await;
+    let failed = install.fail_import(tenant, job.id, "something".to_owned(), at(2)).await.expect("stopped");
+    assert_eq!((failed.state, failed.reason.as_deref()), (ImportState::Stopped, Some("something")));
+    assert_eq!(install.imports_to_apply().await.expect("jobs"), []);
+    // A window that is empty with what is stored is a fault of its row, not of the job.
+    let until = |row| changed(row, |good| good.code.as_mut().expect("a code").until = Some(at(100)));
+    import(install, tenant, vec![until(3)], 3).await;
+    let from = changed(3, |good| good.code.as_mut().expect("a code").from = Some(at(100)));
+    let job = staged(install, tenant, draft(OnError::Skip), vec![from], 4).await;
+    assert_eq!((job.state, job.checked.failed), (ImportState::Done, 1));
+    // As many as may be are under way: none is resumed.
+    let resumed = install.resume_import(tenant, failed.id, 0, by(5)).await;
+    assert_eq!(resumed, Err(DirectoryError::Full { what: "imports under way", most: 0 }));
+}
+
+async fn an_applications_imports_go_with_it_unless_one_is_under_way<I: Install>(install: &I) {
+    let tenant = spring(install).await;
+    let dry = staged(install, tenant, ImportDraft { dry_run: true, ..draft(OnError::Abort) }, vec![good(2)], 1).await;
+    let open = install.begin_import(tenant, draft(OnError::Abort), by(1)).await.expect("a job");
+    let busy = install.delete_application(tenant, id("spring"), by(2)).await;
+    assert!(matches!(busy, Err(DirectoryError::InUse(_))));
+    install.break_import(tenant, open.id, "no more".to_owned(), at(2)).await.expect("broken");
+    install.delete_application(tenant, id("spring"), by(3)).await.expect("deleted");
+    assert!(install.import_job(tenant, dry.id).await.is_err());
+}
+
+async fn so_many_jobs_are_kept<I: Install>(install: &I) {
+    let tenant = spring(install).await;
+    let dry = ImportDraft { dry_run: true, ..draft(OnError::Abort) };
+    let mut jobs = Vec::new();
+    for n in 0..101 {
+        jobs.push(staged(install, tenant, dry.clone(), vec![good(2)], n).await.id);
+    }
+    // Long before any of them has been over for as long as they are kept.
+    install.purge_imports(at(0)).await.expect("purged");
+    let request = PageRequest { size: 1, page: 0, text: None };
+    assert_eq!(install.import_jobs(tenant, request).await.expect("jobs").total, 100);
+    assert!(install.import_job(tenant, jobs[0]).await.is_err(), "the oldest made room");
+    assert!(install.import_job(tenant, jobs[1]).await.is_ok());
 }
 
 async fn generated_codes_are_those_of_the_devices_until_they_are_acknowledged<I: Install>(install: &I) {
@@ -280,6 +333,8 @@ async fn generated_codes_are_those_of_the_devices_until_they_are_acknowledged<I:
     install.change_code(tenant, place("pump-3"), CodeChange::Set(code("OTHERCODE")), by(3)).await.expect("set");
     assert_eq!(install.generated_codes(tenant, job.id, 0, 100).await.expect("codes").len(), 1);
     install.note_codes_read(tenant, job.id, by(4)).await.expect("noted");
+    let under_way = staged(install, tenant, draft(OnError::Abort), vec![good(9)], 4).await;
+    assert!(matches!(install.acknowledge_codes(tenant, under_way.id, by(5)).await, Err(DirectoryError::InUse(_))));
     install.acknowledge_codes(tenant, job.id, by(5)).await.expect("acknowledged");
     let gone = install.generated_codes(tenant, job.id, 0, 100).await;
     assert!(matches!(gone, Err(DirectoryError::NotFound("generated codes"))));
@@ -295,9 +350,9 @@ async fn jobs_of_others_do_not_exist_and_so_many_run_at_once<I: Install>(install
     let full = install.begin_import(tenant, one, by(1)).await;
     assert_eq!(full, Err(DirectoryError::Full { what: "imports under way", most: 1 }));
     assert_eq!(install.import_job(other, job.id).await, Err(DirectoryError::NotFound("import")));
-    assert!(install.stage_import(other, job.id, vec![good(2)]).await.is_err());
+    assert!(install.stage_import(other, job.id, vec![good(2)], at(1)).await.is_err());
     assert!(install.import_rows(other, job.id, 0, 10, false).await.is_err());
-    assert!(install.delete_import(other, job.id).await.is_err());
+    assert!(install.delete_import(other, job.id, by(9)).await.is_err());
     let request = PageRequest { size: 10, page: 0, text: None };
     assert_eq!(install.import_jobs(other, request.clone()).await.expect("jobs").total, 0);
     assert_eq!(install.import_jobs(tenant, request).await.expect("jobs").total, 1);
@@ -307,9 +362,15 @@ async fn jobs_of_others_do_not_exist_and_so_many_run_at_once<I: Install>(install
 async fn what_was_under_way_at_a_stop_is_broken_or_goes_on<I: Install>(install: &I) {
     let tenant = spring(install).await;
     let arriving = install.begin_import(tenant, draft(OnError::Abort), by(1)).await.expect("a job");
-    install.stage_import(tenant, arriving.id, vec![good(9)]).await.expect("staged");
+    install.stage_import(tenant, arriving.id, vec![good(9)], at(1)).await.expect("staged");
     let applying = staged(install, tenant, draft(OnError::Abort), vec![good(2)], 1).await;
-    install.break_unfinished_imports(at(2)).await.expect("broken");
+    install.break_idle_imports(at(1), at(2)).await.expect("looked");
+    assert_eq!(
+        install.import_job(tenant, arriving.id).await.expect("the job").state,
+        ImportState::Checking,
+        "at 1 rows came"
+    );
+    install.break_idle_imports(at(2), at(2)).await.expect("broken");
     assert_eq!(install.import_job(tenant, arriving.id).await.expect("the job").state, ImportState::Broken);
     assert_eq!(install.imports_to_apply().await.expect("jobs"), [(tenant, applying.id)]);
     assert_eq!(apply(install, tenant, applying.id, 3).await.state, ImportState::Done);

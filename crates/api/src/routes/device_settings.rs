@@ -77,8 +77,17 @@ pub(crate) async fn batch(
         return Err(Fault::bad_request("one code for many devices opens them all; let them be generated"));
     }
     let reason = request.reason.as_deref().map(|reason| title("reason", reason)).transpose()?;
-    let mut results = Vec::with_capacity(request.devices.len());
+    let distinct: std::collections::BTreeSet<&String> = request.devices.iter().collect();
+    if distinct.len() < request.devices.len() {
+        return Err(Fault::bad_request("a device is named twice"));
+    }
+    let mut results: Vec<BatchResult> = Vec::with_capacity(request.devices.len());
+    let mut away: Option<String> = None;
     for id in &request.devices {
+        if let Some(error) = &away {
+            results.push(BatchResult { id: id.clone(), status: "failed", code: None, error: Some(error.clone()) });
+            continue;
+        }
         let place = ListingId::parse(id).map(|device| Place { application: application.clone(), device });
         let changed = match place {
             Ok(place) => one(&api, &caller, place, &request, reason.as_deref()).await,
@@ -86,10 +95,16 @@ pub(crate) async fn batch(
         };
         results.push(match changed {
             Ok(device) => BatchResult { id: id.clone(), status: "changed", code: device.code, error: None },
-            // Nothing that follows would fare better.
-            Err(fault) if fault.status.is_server_error() => return Err(fault),
             Err(fault) => {
-                BatchResult { id: id.clone(), status: "failed", code: None, error: Some(fault.message.into_owned()) }
+                let error = fault.message.to_string();
+                if fault.status.is_server_error() {
+                    // Nothing that follows would fare better; but codes that were made already are shown only now.
+                    if results.is_empty() {
+                        return Err(fault);
+                    }
+                    away = Some(error.clone());
+                }
+                BatchResult { id: id.clone(), status: "failed", code: None, error: Some(error) }
             }
         });
     }

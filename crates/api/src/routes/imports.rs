@@ -195,7 +195,8 @@ pub(crate) async fn list(State(api): State<Api>, caller: Caller, Asked(paging): 
     let tenant = caller.maker()?.tenant;
     let (request, size, number) = paging.checked()?;
     let page = api.imports().import_jobs(tenant, PageRequest { text: None, ..request }).await?;
-    Ok(Json(PageJson::new(page, size, number, ImportJson::from)))
+    // What is to be said of each file is in the job itself.
+    Ok(Json(PageJson::new(page, size, number, |job| ImportJson { warnings: Vec::new(), ..job.into() })))
 }
 
 pub(crate) async fn one(State(api): State<Api>, caller: Caller, At(id): At<Uuid>) -> One<ImportJson> {
@@ -205,19 +206,21 @@ pub(crate) async fn one(State(api): State<Api>, caller: Caller, At(id): At<Uuid>
 
 pub(crate) async fn stop(State(api): State<Api>, caller: Caller, At(id): At<Uuid>) -> One<ImportJson> {
     let tenant = caller.maker()?.tenant;
-    Ok(Json(api.imports().stop_import(tenant, id.into(), api.now()).await?.into()))
+    Ok(Json(api.imports().stop_import(tenant, id.into(), by(&api, &caller)).await?.into()))
 }
 
 pub(crate) async fn resume(State(api): State<Api>, caller: Caller, At(id): At<Uuid>) -> One<ImportJson> {
     let tenant = caller.maker()?.tenant;
-    let job = api.imports().resume_import(tenant, id.into(), api.now()).await?;
+    let most = api.config().imports_per_tenant;
+    let resumed = api.imports().resume_import(tenant, id.into(), most, by(&api, &caller)).await;
+    let job = api.within("owner_api.imports_per_tenant", resumed)?;
     api.inner.parts.imports_wait.notify_one();
     Ok(Json(job.into()))
 }
 
 pub(crate) async fn remove(State(api): State<Api>, caller: Caller, At(id): At<Uuid>) -> Result<StatusCode, Fault> {
     let tenant = caller.maker()?.tenant;
-    api.imports().delete_import(tenant, id.into()).await?;
+    api.imports().delete_import(tenant, id.into(), by(&api, &caller)).await?;
     Ok(StatusCode::OK)
 }
 
@@ -275,8 +278,8 @@ pub(crate) async fn codes(State(api): State<Api>, caller: Caller, At(id): At<Uui
     if job.codes == 0 {
         return Err(Fault::not_found());
     }
-    if matches!(job.state, ImportState::Checking | ImportState::Applying) {
-        return Err(Fault::conflict("the import still generates codes; ask when it is over"));
+    if job.state != ImportState::Done {
+        return Err(Fault::conflict("the import is not done and may still generate codes; ask when it is"));
     }
     api.imports().note_codes_read(tenant, id, by(&api, &caller)).await?;
     let public_url = api.inner.parts.public_url.trim_end_matches('/').to_owned();

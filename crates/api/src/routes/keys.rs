@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::One;
 use crate::Api;
 use crate::extract::Caller;
+use crate::reply::Fault;
 
 /// A key that signs bearers, or did; never the key.
 #[derive(Serialize, ToSchema)]
@@ -64,6 +65,7 @@ fn shown(keys: &[SigningKey]) -> Vec<SigningKeyJson> {
 pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> One<KeysJson> {
     caller.operator()?;
     let keys = api.inner.parts.signing_keys.signing_keys(api.now()).await?;
+    api.inner.bearers.replace(&keys);
     let master = api.inner.parts.master_keys.rotation().into();
     Ok(Json(KeysJson { signing_keys: shown(&keys), master }))
 }
@@ -72,8 +74,21 @@ pub(crate) async fn rotate_jwt(State(api): State<Api>, caller: Caller) -> One<Ve
     let by = By { account: caller.operator()?.id, now: api.now() };
     // A bearer signed just now lives that long.
     let until = by.now.plus(api.config().bearer_lifetime);
-    let keys = api.inner.parts.signing_keys.rotate_signing_key(until, by).await?;
-    api.inner.bearers.replace(&keys);
+    // By itself: whoever asked may hang up, and then the old key would go on signing here.
+    let rotating = tokio::spawn(async move {
+        let store = &api.inner.parts.signing_keys;
+        let rotated = store.rotate_signing_key(until, by).await;
+        let current = match &rotated {
+            Ok(keys) => Ok(keys.clone()),
+            // It may have been made all the same.
+            Err(_) => store.signing_keys(api.now()).await,
+        };
+        if let Ok(keys) = current {
+            api.inner.bearers.replace(&keys);
+        }
+        rotated
+    });
+    let keys = rotating.await.map_err(|_| Fault::unavailable())??;
     Ok(Json(shown(&keys)))
 }
 

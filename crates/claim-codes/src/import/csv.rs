@@ -8,6 +8,11 @@ use super::fields::{Builder, Field};
 use super::{BOM, Fault, FileFault, ROW_BYTES, Row};
 use crate::export::unguarded;
 
+/// Unknown columns that are named; what is beyond is counted.
+const UNKNOWN_COLUMNS: usize = 50;
+/// Characters of a column's name that are shown.
+const COLUMN_SHOWN: usize = 255;
+
 /// Devices, by [`Field`].
 pub(super) struct Rows<R: BufRead> {
     table: Table<R>,
@@ -18,7 +23,14 @@ pub(super) struct Rows<R: BufRead> {
 impl<R: BufRead> Rows<R> {
     pub(super) fn new(reader: R) -> Result<(Self, Vec<Fault>), FileFault> {
         let table = Table::new(reader)?;
-        let (fields, warnings) = table.columns(Field::of_column, |field| *field != Field::Session)?;
+        let (mut fields, mut warnings) = table.columns(Field::of_column, |field| *field != Field::Session)?;
+        // Said once of the file: there may be many such columns, and rows.
+        if let Some(at) = fields.iter().position(|field| *field == Some(Field::Session)) {
+            let column = table.header[at].chars().take(COLUMN_SHOWN).collect();
+            let reason = super::fields::SESSION_IGNORED.to_owned();
+            warnings.push(Fault { column, value: None, code: "session_ignored", reason });
+        }
+        fields.iter_mut().filter(|field| **field == Some(Field::Session)).for_each(|field| *field = None);
         Ok((Self { table, fields }, warnings))
     }
 
@@ -64,6 +76,8 @@ impl<R: BufRead> Table<R> {
             .delimiter(delimiter)
             .has_headers(false)
             .flexible(true)
+            // As `Lines` cuts them: a lone carriage return ends nothing, and one before the line's end is trimmed.
+            .terminator(csv::Terminator::Any(b'\n'))
             .buffer_capacity(ROW_BYTES)
             .from_reader(lines);
         let mut record = ByteRecord::new();
@@ -82,7 +96,7 @@ impl<R: BufRead> Table<R> {
         single: impl Fn(&F) -> bool,
     ) -> Result<(Vec<Option<F>>, Vec<Fault>), FileFault> {
         let mut columns: Vec<Option<F>> = Vec::with_capacity(self.header.len());
-        let mut warnings = Vec::new();
+        let (mut warnings, mut unknown) = (Vec::new(), 0);
         for name in &self.header {
             let column = of_name(name);
             if column
@@ -92,13 +106,21 @@ impl<R: BufRead> Table<R> {
                 return Err(FileFault::RepeatedColumn(name.clone()));
             }
             if column.is_none() {
-                let reason = "this column is not known and not imported".to_owned();
-                warnings.push(Fault { column: name.clone(), value: None, code: "unknown_column", reason });
+                unknown += 1;
+                if unknown <= UNKNOWN_COLUMNS {
+                    let reason = "this column is not known and not imported".to_owned();
+                    let column = name.chars().take(COLUMN_SHOWN).collect();
+                    warnings.push(Fault { column, value: None, code: "unknown_column", reason });
+                }
             }
             columns.push(column);
         }
         if columns.iter().all(Option::is_none) {
             return Err(FileFault::NoKnownColumn);
+        }
+        if unknown > UNKNOWN_COLUMNS {
+            let reason = format!("{} more columns are not known and not imported", unknown - UNKNOWN_COLUMNS);
+            warnings.push(Fault { column: String::new(), value: None, code: "unknown_column", reason });
         }
         Ok((columns, warnings))
     }

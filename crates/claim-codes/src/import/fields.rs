@@ -8,6 +8,8 @@ use super::{Fault, Record, Row};
 use crate::window::parse_instant;
 use crate::{ClaimCode, Window};
 
+/// What is said of data of a network session.
+pub(super) const SESSION_IGNORED: &str = "data of a network session is not imported";
 /// Longest texts, in characters.
 const LABEL: usize = 50;
 const DESCRIPTION: usize = 2_000;
@@ -146,7 +148,7 @@ impl Builder {
             Field::SerialNumber => self.serial_number = Some(printable(text)?),
             Field::ClaimingAllowed => self.claiming_allowed = Some(truth(text)?),
             Field::RootKeysExposed => self.root_keys_exposed = truth(text)?,
-            Field::Session => self.warn(column, "session_ignored", "data of a network session is not imported"),
+            Field::Session => self.warn(column, "session_ignored", SESSION_IGNORED),
         }
         Ok(())
     }

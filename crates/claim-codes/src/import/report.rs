@@ -33,7 +33,8 @@ fn csv_rows<R: BufRead, W: Write>(
     while let Some(line) = table.advance() {
         let Some(reason) = reasons.get(&line?) else { continue };
         count += 1;
-        writer.write_record(table.record().iter().chain([reason.as_bytes()])).map_err(unwritten)?;
+        let cells = table.record().iter().map(|cell| cell.strip_suffix(b"\r").unwrap_or(cell));
+        writer.write_record(cells.chain([reason.as_bytes()])).map_err(unwritten)?;
     }
     writer.flush()?;
     Ok(count)

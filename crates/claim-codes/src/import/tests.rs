@@ -119,9 +119,10 @@ fn a_window_that_ends_before_it_begins_is_refused() {
 #[test]
 fn unknown_columns_are_warned_and_repeated_ones_refused() {
     let reading = Reading::new(FileFormat::Csv, Cursor::new("id;colour;dev_addr\nabc;red;01020304\n")).unwrap();
-    assert_eq!(reading.warnings.iter().map(|warning| warning.column.as_str()).collect::<Vec<_>>(), ["colour"]);
-    let rows: Vec<Row> = reading.map(|row| row.unwrap()).collect();
-    assert_eq!(rows[0].warnings.iter().map(|warning| warning.code).collect::<Vec<_>>(), ["session_ignored"]);
+    let said: Vec<(&str, &str)> =
+        reading.warnings.iter().map(|warning| (warning.column.as_str(), warning.code)).collect();
+    assert_eq!(said, [("colour", "unknown_column"), ("dev_addr", "session_ignored")]);
+    assert!(reading.map(|row| row.unwrap()).all(|row| row.warnings.is_empty()));
     let refused =
         |text: &str| Reading::new(FileFormat::Csv, Cursor::new(text.to_owned())).map(drop).unwrap_err().to_string();
     assert!(refused("id;name;id\n").contains("`id`"));
@@ -243,4 +244,31 @@ proptest! {
             reading.take(1_000).for_each(drop);
         }
     }
+}
+
+#[test]
+fn warnings_are_few_however_many_columns_and_rows_there_are() {
+    let header = format!("id{}", ",last_seen".repeat(2_000));
+    let row = format!("pump-1{}", ",1".repeat(2_000));
+    let mut reading = Reading::new(FileFormat::Csv, Cursor::new(format!("{header}\n{row}\n"))).unwrap();
+    let said: Vec<&str> = reading.warnings.iter().map(|warning| warning.code).collect();
+    assert_eq!(said, ["session_ignored"], "once of the file");
+    assert!(reading.next().unwrap().unwrap().warnings.is_empty());
+    let unknown: String = (0..1_000).map(|n| format!(",column {n}")).collect();
+    let reading = Reading::new(FileFormat::Csv, Cursor::new(format!("id{unknown}\n"))).unwrap();
+    assert_eq!(reading.warnings.len(), 51);
+    assert!(reading.warnings[50].reason.starts_with("950 more"));
+    let long = Reading::new(FileFormat::Csv, Cursor::new(format!("id,{}\n", "x".repeat(9_000)))).unwrap();
+    assert_eq!(long.warnings[0].column.len(), 255);
+}
+
+#[test]
+fn a_lone_carriage_return_ends_no_row() {
+    let file = "id,name\r\npump-1,a\rb\r\npump-2,\"c\"\r\n";
+    let rows: Vec<(u64, Option<String>)> = Reading::new(FileFormat::Csv, Cursor::new(file))
+        .unwrap()
+        .map(|row| row.unwrap())
+        .map(|row| (row.row, row.outcome.unwrap().label))
+        .collect();
+    assert_eq!(rows, [(2, Some("a\rb".to_owned())), (3, Some("c".to_owned()))]);
 }

@@ -109,6 +109,19 @@ fn a_code_is_set_once_and_its_window_moves_alone() {
 }
 
 #[test]
+fn a_window_that_would_be_empty_with_what_is_stored_is_refused() {
+    let mut row = GoodRow { code: Some(code()), ..row() };
+    row.code.as_mut().expect("a code").from = Some(Timestamp::from_millis(9));
+    let mut kept = device(1, "pump-7");
+    kept.code = Some(CODE_VIEW);
+    let known = Known { same_code: true, ..known(Some(kept.clone())) };
+    assert_eq!(refusal(judge(&row, &known)), "claim_authentication_code", "it ends at 9");
+    row.code.as_mut().expect("a code").from = Some(Timestamp::from_millis(8));
+    assert_eq!(judge(&row, &known).0, Verdict::Update { set_code: false });
+    assert_eq!(merged_window(&row, &kept), Some((Some(Timestamp::from_millis(8)), CODE_VIEW.until)));
+}
+
+#[test]
 fn a_generated_code_replaces_none() {
     let generated = GoodRow { code: Some(code()), generated: true, ..row() };
     let mut kept = device(1, "pump-7");
@@ -145,6 +158,8 @@ fn keys_are_set_when_they_differ_and_exposed_once() {
     assert_eq!(judge(&row(), &keys).0, Verdict::Update { set_code: false });
     let exposed = GoodRow { root_keys_exposed: true, ..row() };
     assert_eq!(judge(&exposed, &known(Some(kept.clone()))).0, Verdict::Update { set_code: false });
+    let owned = ListedDevice { owner: Some(CustomerId::from_bytes([5; 16])), ..kept.clone() };
+    assert_eq!(judge(&exposed, &known(Some(owned))).0, Verdict::Expose);
     let kept = ListedDevice { root_keys_exposed: true, ..kept };
     assert_eq!(judge(&exposed, &known(Some(kept))).0, Verdict::Unchanged);
 }

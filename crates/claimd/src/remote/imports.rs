@@ -41,7 +41,7 @@ fn try_import(args: &ImportArgs) -> Done<Exit> {
         // Refused before the file is sent, and not in the middle of it.
         client.get(&format!("/api/claimd/v1/applications/{}", segment(application)))?;
     }
-    let codes = args.codes_out.as_deref().map(|path| CodesFile::begin(path, args.resume.is_some())).transpose()?;
+    let codes = args.codes_out.as_deref().map(CodesFile::begin).transpose()?;
     let stopped = watch_for_ctrl_c();
     let started = Instant::now();
     let begun = match &args.resume {
@@ -90,11 +90,14 @@ fn send(client: &Client, args: &ImportArgs, stopped: &Arc<AtomicBool>) -> Done<V
     let path = format!("/api/claimd/v1/applications/{}/imports?{}", segment(application), query.join("&"));
     let progress = Progress::start(args.progress, "sending and checking", length);
     let counted = Counted { reader, progress: &progress, stopped: Arc::clone(stopped) };
-    let answer = client.upload(&path, counted);
-    if stopped.load(Ordering::Relaxed) {
-        return Err(Stop::new(Exit::Stopped, "stopped; nothing was written", "import the file again"));
+    match client.upload(&path, counted) {
+        // The file had arrived all the same; whoever follows it stops it.
+        Ok(job) => Ok(job),
+        Err(_) if stopped.load(Ordering::Relaxed) => {
+            Err(Stop::new(Exit::Stopped, "stopped; nothing was written", "import the file again"))
+        }
+        Err(stop) => Err(stop),
     }
-    answer
 }
 
 /// Counts what is read, and ends when the user wants it to.
@@ -195,7 +198,7 @@ fn finish(client: &Client, args: &ImportArgs, job: &Value, started: Instant) -> 
     })
 }
 
-/// Set when the user presses Ctrl-C; the import then stops at a safe point.
+/// Set when the user presses Ctrl-C; the import then stops at a safe point. Pressed once more, the program ends at once.
 fn watch_for_ctrl_c() -> Arc<AtomicBool> {
     let stopped = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stopped);
@@ -205,6 +208,8 @@ fn watch_for_ctrl_c() -> Arc<AtomicBool> {
             && runtime.block_on(tokio::signal::ctrl_c()).is_ok()
         {
             set.store(true, Ordering::Relaxed);
+            let _ = runtime.block_on(tokio::signal::ctrl_c());
+            std::process::exit(Exit::Stopped as i32);
         }
     });
     stopped
@@ -225,9 +230,15 @@ fn try_export(args: &ExportArgs) -> Done<Exit> {
     match &args.out {
         None => client.download(&path, &mut io::stdout().lock())?,
         Some(out) => {
-            let mut file = codes::new_file(out, false)?;
-            client.download(&path, &mut file)?;
-            file.sync_all().map_err(|error| codes::unwritten(out, &error))?;
+            let mut file = codes::new_file(out)?;
+            let synced = client
+                .download(&path, &mut file)
+                .and_then(|()| file.sync_all().map_err(|error| codes::unwritten(out, &error)));
+            if let Err(stop) = synced {
+                // Half an export looks like a whole one.
+                let _ = std::fs::remove_file(out);
+                return Err(stop);
+            }
         }
     }
     Ok(Exit::Done)

@@ -11,7 +11,7 @@ pub(super) fn charged(connection: &Connection, since: Timestamp) -> rusqlite::Re
         .prepare_cached(
             "SELECT actor, attempt_key, at FROM audit a WHERE charged = 1 AND at >= ?1 AND attempt_key IS NOT NULL \
              AND NOT EXISTS (SELECT 1 FROM audit u WHERE u.action = 'unlock' AND u.attempt_key = a.attempt_key \
-             AND u.seq > a.seq) ORDER BY seq",
+             AND u.seq > a.seq) ORDER BY +seq",
         )?
         .query_map([since.as_millis()], |row| {
             let keys = AttemptKeys { account: UserId::from_bytes(rows::bytes(row, 0)?), name: rows::bytes(row, 1)? };

@@ -5,6 +5,7 @@ use claim::directory::DirectoryError;
 use claim::event::MakerEvent;
 use claim::imports::{
     GoodRow, ImportCounts, ImportId, ImportJob, ImportState, ImportStep, OnError, RowFault, RowStatus, Verdict, judge,
+    merged_window,
 };
 use claim::{DeviceId, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -97,7 +98,7 @@ impl Work<'_> {
     fn end(&self, after: &mut After, to: ImportState, reason: Option<&str>) -> Result<(), Fault> {
         let turn = jobs::Turn { from: ImportState::Applying, to, reason };
         let job = jobs::turn(self.connection, self.tenant, self.job.id, turn, self.by.now)?;
-        jobs::over(self.connection, after, self.tenant, job.id, &job, self.by.now)
+        jobs::over(self.connection, after, self.tenant, &job, self.by.now)
     }
 
     /// Applies one row; whether it gave the device a generated code, or that the row is bad.
@@ -123,6 +124,18 @@ impl Work<'_> {
             Verdict::Update { set_code } => {
                 let device = found(known.device(), "device")?;
                 (RowStatus::Updated, self.update(after, device, good, set_code)?)
+            }
+            Verdict::Expose => {
+                let device = found(known.device(), "device")?;
+                root_keys::store(
+                    self.connection,
+                    self.vault,
+                    (self.tenant, device.device),
+                    &RootKeys::default(),
+                    good.root_keys_exposed,
+                )?;
+                devices::record(self.connection, after, device, MakerEvent::DeviceChanged, None, self.by)?;
+                (RowStatus::Updated, None)
             }
             Verdict::Unchanged => (RowStatus::Unchanged, None),
         };
@@ -194,13 +207,10 @@ impl Work<'_> {
                 codes::store(self.connection, self.vault, self.tenant, device.device, code, self.by.now)?;
                 events.push(MakerEvent::CodeSet);
             }
-            (Some(code), Some(kept)) if !good.generated => {
-                let (from, until) = (code.from.or(kept.from), code.until.or(kept.until));
-                if (from, until) != (kept.from, kept.until) {
-                    if from.zip(until).is_some_and(|(from, until)| until <= from) {
-                        return Err(DirectoryError::Refused("the window ends before it begins").into());
-                    }
-                    codes::set_window(self.connection, device.device, from, until)?;
+            (Some(_), Some(kept)) if !good.generated => {
+                let window = merged_window(good, device).ok_or(DirectoryError::Refused("the window would be empty"))?;
+                if window != (kept.from, kept.until) {
+                    codes::set_window(self.connection, device.device, window.0, window.1)?;
                     events.push(MakerEvent::CodeSet);
                 }
             }

@@ -13,10 +13,12 @@ use crate::listings::{Deed, application_id, listing};
 use crate::rows;
 use crate::writer::{After, Fault};
 
-/// Rows that one transaction deletes.
-const DELETED_TOGETHER: u32 = 5_000;
+/// Rows that one transaction deletes: some milliseconds of the writer's time.
+const DELETED_TOGETHER: u32 = 500;
 /// Sealed batches that one transaction deletes.
-const BATCHES_TOGETHER: u32 = 100;
+const BATCHES_TOGETHER: u32 = 20;
+/// Jobs of a tenant that are kept; one more makes the oldest that is over go before its time.
+const KEPT: u32 = 100;
 
 const COLUMNS: &str = "i.id, a.listing, i.format, i.skip, i.dry_run, i.state, i.reason, i.warnings, i.rows, i.created, \
      i.updated, i.unchanged, i.failed, i.applied_rows, i.applied_created, i.applied_updated, i.applied_unchanged, \
@@ -109,12 +111,8 @@ pub(super) fn begin(
     by: By,
 ) -> Result<ImportJob, Fault> {
     let application = found(application_id(connection, tenant, &draft.application)?, "application")?;
-    let open: u32 = connection
-        .prepare_cached("SELECT count(*) FROM import WHERE tenant = ?1 AND state IN ('checking', 'applying')")?
-        .query_row([tenant.as_bytes()], |row| row.get(0))?;
-    if open >= draft.most {
-        return Err(DirectoryError::Full { what: "imports under way", most: draft.most }.into());
-    }
+    room(connection, tenant, draft.most)?;
+    make_room(connection, tenant)?;
     let id = ImportId::random();
     connection
         .prepare_cached(
@@ -137,6 +135,44 @@ pub(super) fn begin(
             .record(connection, after, by)?;
     }
     Ok(found(one(connection, tenant, id)?, "import")?)
+}
+
+/// Refuses when `most` jobs of the tenant are under way.
+pub(super) fn room(connection: &Connection, tenant: TenantId, most: u32) -> Result<(), Fault> {
+    let open: u32 = connection
+        .prepare_cached("SELECT count(*) FROM import WHERE tenant = ?1 AND state IN ('checking', 'applying')")?
+        .query_row([tenant.as_bytes()], |row| row.get(0))?;
+    if open >= most {
+        return Err(DirectoryError::Full { what: "imports under way", most }.into());
+    }
+    Ok(())
+}
+
+/// Lets the oldest jobs that are over, and owe nobody codes, be purged when there are [`KEPT`].
+fn make_room(connection: &Connection, tenant: TenantId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE import SET changed_at = 0 WHERE rid IN (SELECT rid FROM import WHERE tenant = ?1 \
+             ORDER BY rid DESC LIMIT -1 OFFSET ?2) AND state IN ('checked', 'refused', 'broken', 'done') AND codes = 0",
+        )?
+        .execute(params![tenant.as_bytes(), KEPT - 1])?;
+    Ok(())
+}
+
+/// Records what was done with a job.
+pub(super) fn record(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    job: &ImportJob,
+    event: MakerEvent,
+    reason: Option<&str>,
+    by: By,
+) -> Result<(), Fault> {
+    let Inner { application, .. } = inner(connection, tenant, job.id)?;
+    let name = job.application.as_str();
+    Deed { tenant, subject: &application, name, event, reason }.record(connection, after, by)?;
+    Ok(())
 }
 
 /// From one state to another.
@@ -201,7 +237,7 @@ pub(super) fn end_staging(
         .execute(params![id.as_bytes(), said])?;
     let job = turn(connection, tenant, id, Turn { from: ImportState::Checking, to, reason: None }, now)?;
     if to.is_over() && !job.dry_run {
-        over(connection, after, tenant, id, &job, now)?;
+        over(connection, after, tenant, &job, now)?;
     }
     Ok(job)
 }
@@ -211,12 +247,11 @@ pub(super) fn over(
     connection: &Connection,
     after: &mut After,
     tenant: TenantId,
-    id: ImportId,
     job: &ImportJob,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let Inner { account, application, .. } = inner(connection, tenant, id)?;
-    let (name, counts) = (job.application.as_str(), job.applied);
+    let account = inner(connection, tenant, job.id)?.account;
+    let counts = job.applied;
     let reason = format!(
         "{}: {} created, {} updated, {} unchanged, {} failed",
         job.state.name(),
@@ -225,12 +260,23 @@ pub(super) fn over(
         counts.unchanged,
         counts.failed
     );
-    Deed { tenant, subject: &application, name, event: MakerEvent::ImportEnded, reason: Some(&reason) }.record(
-        connection,
-        after,
-        By { account, now },
-    )?;
-    Ok(())
+    record(connection, after, tenant, job, MakerEvent::ImportEnded, Some(&reason), By { account, now })
+}
+
+/// The file did not arrive whole.
+pub(super) fn broken(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    id: ImportId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<ImportJob, Fault> {
+    let turned = Turn { from: ImportState::Checking, to: ImportState::Broken, reason: Some(reason) };
+    let job = turn(connection, tenant, id, turned, now)?;
+    let account = inner(connection, tenant, id)?.account;
+    record(connection, after, tenant, &job, MakerEvent::ImportBroken, Some(reason), By { account, now })?;
+    Ok(job)
 }
 
 pub(super) fn to_apply(connection: &Connection) -> rusqlite::Result<Vec<(TenantId, ImportId)>> {
@@ -242,11 +288,22 @@ pub(super) fn to_apply(connection: &Connection) -> rusqlite::Result<Vec<(TenantI
         .collect()
 }
 
-pub(super) fn break_unfinished(connection: &Connection, now: Timestamp) -> Result<(), Fault> {
-    let reason = "the server stopped while the file arrived; send it again";
-    connection
-        .prepare_cached("UPDATE import SET state = 'broken', reason = ?1, changed_at = ?2 WHERE state = 'checking'")?
-        .execute(params![reason, now.as_millis()])?;
+pub(super) fn break_idle(
+    connection: &Connection,
+    after: &mut After,
+    idle_since: Timestamp,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let reason = "the file stopped arriving; send it again";
+    let idle: Vec<(TenantId, ImportId)> = connection
+        .prepare_cached("SELECT tenant, id FROM import WHERE state = 'checking' AND changed_at < ?1")?
+        .query_map([idle_since.as_millis()], |row| {
+            Ok((TenantId::from_bytes(rows::bytes(row, 0)?), ImportId::from_bytes(rows::bytes(row, 1)?)))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (tenant, id) in idle {
+        broken(connection, after, tenant, id, reason, now)?;
+    }
     Ok(())
 }
 
@@ -258,35 +315,72 @@ pub(super) fn note_codes_read(
     by: By,
 ) -> Result<(), Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    let Inner { application, .. } = inner(connection, tenant, id)?;
     let reason = format!("{} generated codes", job.codes);
-    let name = job.application.as_str();
-    Deed { tenant, subject: &application, name, event: MakerEvent::ImportCodesRead, reason: Some(&reason) }
-        .record(connection, after, by)?;
-    Ok(())
+    record(connection, after, tenant, &job, MakerEvent::ImportCodesRead, Some(&reason), by)
 }
 
-pub(super) fn acknowledge_codes(connection: &Connection, tenant: TenantId, id: ImportId, by: By) -> Result<(), Fault> {
+pub(super) fn acknowledge_codes(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    id: ImportId,
+    by: By,
+) -> Result<(), Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    if !job.state.is_over() {
-        return Err(DirectoryError::InUse("the import still generates codes").into());
+    if job.state != ImportState::Done {
+        return Err(DirectoryError::InUse("the import is not done; it may still generate codes").into());
     }
     connection
         .prepare_cached("UPDATE import SET codes = 0, changed_at = ?2 WHERE id = ?1")?
         .execute(params![id.as_bytes(), by.now.as_millis()])?;
-    Ok(())
+    let reason = format!("{} generated codes", job.codes);
+    record(connection, after, tenant, &job, MakerEvent::ImportCodesAcknowledged, Some(&reason), by)
 }
 
-/// Whether more is to be deleted.
-pub(super) fn delete_some(connection: &Connection, tenant: TenantId, id: ImportId) -> Result<bool, Fault> {
+/// Ends a job for good: it cannot be resumed, and may be removed little by little.
+pub(super) fn forget(
+    connection: &Connection,
+    after: &mut After,
+    tenant: TenantId,
+    id: ImportId,
+    by: By,
+) -> Result<i64, Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
     if !job.state.is_over() {
         return Err(DirectoryError::InUse("the import is under way; stop it first").into());
     }
-    Ok(remove_some(connection, inner(connection, tenant, id)?.rid)?)
+    connection
+        .prepare_cached(
+            "UPDATE import SET state = 'broken', reason = 'deleted', codes = 0, changed_at = 0 WHERE id = ?1",
+        )?
+        .execute([id.as_bytes()])?;
+    record(connection, after, tenant, &job, MakerEvent::ImportDeleted, Some(job.state.name()), by)?;
+    Ok(inner(connection, tenant, id)?.rid)
 }
 
-fn remove_some(connection: &Connection, rid: i64) -> rusqlite::Result<bool> {
+/// Jobs of an application, all of them over; an error while one is under way.
+pub(crate) fn over_in(
+    connection: &Connection,
+    tenant: TenantId,
+    application: &ListingId,
+) -> Result<Vec<ImportId>, Fault> {
+    let jobs: Vec<(ImportId, bool)> = connection
+        .prepare_cached(
+            "SELECT i.id, i.state IN ('checking', 'applying') FROM import i JOIN application a ON a.id = i.application \
+             WHERE i.tenant = ?1 AND a.listing = ?2",
+        )?
+        .query_map(params![tenant.as_bytes(), application.as_str()], |row| {
+            Ok((ImportId::from_bytes(rows::bytes(row, 0)?), row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    if jobs.iter().any(|(_, under_way)| *under_way) {
+        return Err(DirectoryError::InUse("an import is under way; stop it first").into());
+    }
+    Ok(jobs.into_iter().map(|(id, _)| id).collect())
+}
+
+/// Whether more is to be removed.
+pub(super) fn remove_some(connection: &Connection, rid: i64) -> rusqlite::Result<bool> {
     let batches = connection
         .prepare_cached(
             "DELETE FROM import_batch WHERE job = ?1 AND last IN \

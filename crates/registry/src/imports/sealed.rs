@@ -7,8 +7,13 @@ use claim::{Eui64, ListingId, Secret, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 use crate::directory::credentials::Vault;
 use crate::writer::Fault;
+
+/// More than most rows take.
+const ROW_BYTES: usize = 2_048;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,16 +47,16 @@ struct Waiting {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    app_key: Option<[u8; 16]>,
+    app_key: Option<Zeroizing<[u8; 16]>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    nwk_key: Option<[u8; 16]>,
+    nwk_key: Option<Zeroizing<[u8; 16]>>,
     #[serde(default)]
     root_keys_exposed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Code {
-    value: String,
+    value: Zeroizing<String>,
     any_case: bool,
     from: Option<i64>,
     until: Option<i64>,
@@ -65,7 +70,7 @@ fn bound_to<'a>(tenant: &'a TenantId, job: &'a ImportId) -> [&'a [u8]; 3] {
 impl Waiting {
     fn of(row: u64, good: &GoodRow) -> Self {
         let (identity, keys) = (&good.identity, &good.root_keys);
-        let key = |key: &Option<Secret<[u8; 16]>>| key.as_ref().map(|key| *key.expose());
+        let key = |key: &Option<Secret<[u8; 16]>>| key.as_ref().map(|key| Zeroizing::new(*key.expose()));
         Self {
             row,
             listing: good.listing.as_str().to_owned(),
@@ -82,7 +87,7 @@ impl Waiting {
             provisioner: identity.provisioner.clone(),
             claiming_allowed: good.claiming_allowed,
             code: good.code.as_ref().map(|code| Code {
-                value: code.code.expose().clone(),
+                value: Zeroizing::new(code.code.expose().clone()),
                 any_case: code.any_case,
                 from: code.from.map(Timestamp::as_millis),
                 until: code.until.map(Timestamp::as_millis),
@@ -112,14 +117,17 @@ impl Waiting {
                 provisioner: self.provisioner,
             },
             claiming_allowed: self.claiming_allowed,
-            code: self.code.map(|code| NewCode {
-                code: Secret::new(code.value),
+            code: self.code.map(|mut code| NewCode {
+                code: Secret::new(std::mem::take(&mut *code.value)),
                 any_case: code.any_case,
                 from: code.from.map(Timestamp::from_millis),
                 until: code.until.map(Timestamp::from_millis),
             }),
             generated,
-            root_keys: RootKeys { app_key: self.app_key.map(Secret::new), nwk_key: self.nwk_key.map(Secret::new) },
+            root_keys: RootKeys {
+                app_key: self.app_key.map(|key| Secret::new(*key)),
+                nwk_key: self.nwk_key.map(|key| Secret::new(*key)),
+            },
             root_keys_exposed: self.root_keys_exposed,
         };
         Some((self.row, good))
@@ -128,8 +136,9 @@ impl Waiting {
 
 pub(super) fn seal(vault: &Vault, tenant: TenantId, job: ImportId, rows: &[(u64, GoodRow)]) -> Result<Vec<u8>, Fault> {
     let rows: Vec<Waiting> = rows.iter().map(|(row, good)| Waiting::of(*row, good)).collect();
-    let json = serde_json::to_vec(&rows).map_err(|_| DirectoryError::Unavailable)?;
-    let json = Secret::new(json);
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut json = Secret::new(Vec::with_capacity(ROW_BYTES * rows.len()));
+    serde_json::to_writer(json.expose_mut(), &rows).map_err(|_| DirectoryError::Unavailable)?;
     Ok(vault.sealer.seal(&bound_to(&tenant, &job), json.expose()).ok_or(DirectoryError::Unavailable)?)
 }
 

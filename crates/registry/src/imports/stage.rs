@@ -4,7 +4,7 @@ use claim::directory::DirectoryError;
 use claim::imports::{
     BATCH, GoodRow, ImportCounts, ImportId, ImportRow, ImportState, Known, RowFault, RowStatus, Verdict, judge,
 };
-use claim::{Eui64, ListingId, TenantId};
+use claim::{Eui64, ListingId, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::jobs::{self, Inner};
@@ -21,6 +21,7 @@ pub(super) fn stage(
     tenant: TenantId,
     id: ImportId,
     staged: Vec<ImportRow>,
+    now: Timestamp,
 ) -> Result<ImportCounts, Fault> {
     let job = found(jobs::one(connection, tenant, id)?, "import")?;
     if job.state != ImportState::Checking || staged.len() > BATCH {
@@ -60,7 +61,8 @@ pub(super) fn stage(
     }
     connection
         .prepare_cached(
-            "UPDATE import SET rows = ?2, created = ?3, updated = ?4, unchanged = ?5, failed = ?6 WHERE rid = ?1",
+            "UPDATE import SET rows = ?2, created = ?3, updated = ?4, unchanged = ?5, failed = ?6, changed_at = ?7 \
+             WHERE rid = ?1",
         )?
         .execute(params![
             inner.rid,
@@ -68,7 +70,8 @@ pub(super) fn stage(
             counts.created.cast_signed(),
             counts.updated.cast_signed(),
             counts.unchanged.cast_signed(),
-            counts.failed.cast_signed()
+            counts.failed.cast_signed(),
+            now.as_millis()
         ])?;
     Ok(counts)
 }
@@ -87,7 +90,7 @@ fn check(
     let (verdict, warnings) = judge(good, &known);
     let (status, mut errors) = match verdict {
         Verdict::Create => (RowStatus::Created, Vec::new()),
-        Verdict::Update { .. } => (RowStatus::Updated, Vec::new()),
+        Verdict::Update { .. } | Verdict::Expose => (RowStatus::Updated, Vec::new()),
         Verdict::Unchanged => (RowStatus::Unchanged, Vec::new()),
         Verdict::Refuse(errors) => (RowStatus::Failed, errors),
     };

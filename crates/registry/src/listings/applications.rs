@@ -127,6 +127,20 @@ pub(super) fn change(
     Ok(found(one(connection, tenant, listing)?, "application")?)
 }
 
+const IN_USE: DirectoryError = DirectoryError::InUse("devices are listed or at home in this application");
+
+/// Refuses what [`delete`] would refuse, before anything that goes with the application is removed.
+pub(super) fn deletable(connection: &Connection, tenant: TenantId, listing: &ListingId) -> Result<Application, Fault> {
+    let application = found(one(connection, tenant, listing)?, "application")?;
+    if listing.as_str() == "default" {
+        return Err(DirectoryError::InUse("devices without another application are at home in `default`").into());
+    }
+    let used: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM device WHERE application = ?1 OR home_application = ?1)")?
+        .query_row([application.id.as_bytes()], |row| row.get(0))?;
+    if used { Err(IN_USE.into()) } else { Ok(application) }
+}
+
 pub(super) fn delete(
     connection: &Connection,
     after: &mut After,
@@ -134,14 +148,11 @@ pub(super) fn delete(
     listing: &ListingId,
     by: By,
 ) -> Result<(), Fault> {
-    let application = found(one(connection, tenant, listing)?, "application")?;
-    if listing.as_str() == "default" {
-        return Err(DirectoryError::InUse("devices without another application are at home in `default`").into());
-    }
+    let application = deletable(connection, tenant, listing)?;
     connection
         .prepare_cached("DELETE FROM application WHERE id = ?1")?
         .execute([application.id.as_bytes()])
-        .map_err(broken_reference(DirectoryError::InUse("devices are listed or at home in this application")))?;
+        .map_err(broken_reference(IN_USE))?;
     let deed = Deed {
         tenant,
         subject: application.id.as_bytes(),

@@ -11,7 +11,7 @@ use claim_codes::import::FileFormat;
 use claim_codes::import::report::bad_rows;
 use serde_json::{Value, json};
 
-use super::codes::{new_file, unwritten};
+use super::codes::{replace_file, unwritten};
 use crate::out;
 use crate::remote::client::Client;
 use crate::remote::{Done, Stop};
@@ -123,8 +123,11 @@ pub(super) fn write(path: &Path, file: &Path, format: &str, faults: &[Value]) ->
         return Err(Stop::usage("standard input cannot be read again for the report", "import from a file"));
     }
     let source = File::open(file).map_err(|error| unwritten(file, &error))?;
-    let count = bad_rows(format, BufReader::new(source), &reasons, new_file(path, true)?)
-        .map_err(|fault| Stop::usage(format!("`{}`: {fault}", file.display()), "name another file with --report"))?;
+    // It may be the very file that was imported, mended and to be mended again.
+    let count = replace_file(path, |report| {
+        bad_rows(format, BufReader::new(source), &reasons, report)
+            .map_err(|fault| Stop::usage(format!("`{}`: {fault}", file.display()), "name another file with --report"))
+    })?;
     out::talk(format!("report   {count} bad rows in {}", path.display()));
     Ok(())
 }
