@@ -144,12 +144,30 @@ pub struct GoodRow {
     pub claiming_allowed: Option<bool>,
     /// Its claim code.
     pub code: Option<NewCode>,
+    /// A window that came without a code: of the code that the device has.
+    pub window: (Option<Timestamp>, Option<Timestamp>),
     /// Whether the code was made up for this import: it is for devices without one, and never replaces another.
     pub generated: bool,
     /// Its root keys.
     pub root_keys: RootKeys,
     /// Whether they are known to others.
     pub root_keys_exposed: bool,
+}
+
+impl GoodRow {
+    /// From when and until when the device's code works, as far as the row says.
+    pub fn code_window(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        self.code.as_ref().map_or(self.window, |code| (code.from, code.until))
+    }
+
+    /// The column of a window that came without a code.
+    fn lone_window(&self) -> Option<&'static str> {
+        match (&self.code, self.window) {
+            (None, (Some(_), _)) => Some("claim_valid_from"),
+            (None, (None, Some(_))) => Some("claim_valid_to"),
+            _ => None,
+        }
+    }
 }
 
 /// A row of a file.
@@ -322,6 +340,9 @@ pub fn judge(row: &GoodRow, known: &Known) -> (Verdict, Vec<RowFault>) {
             faults.push(RowFault::new("id", id, "name_taken", "another device has this id or name"));
             return (Verdict::Refuse(faults), Vec::new());
         }
+        if let Some(column) = row.lone_window() {
+            return (Verdict::Refuse(vec![window_without_code(column)]), Vec::new());
+        }
         return (Verdict::Create, Vec::new());
     };
     if let Some(other) = found.find(|other| other.device != device.device) {
@@ -357,6 +378,9 @@ pub fn judge(row: &GoodRow, known: &Known) -> (Verdict, Vec<RowFault>) {
             warnings.push(RowFault::new("name", None, "texts_kept", reason));
         }
         return (Verdict::Unchanged, warnings);
+    }
+    if let (Some(column), None) = (row.lone_window(), device.code) {
+        return (Verdict::Refuse(vec![window_without_code(column)]), warnings);
     }
     let window = !new_code && !row.generated && window_differs(row, device);
     if new_code || window || identity || keys || texts_differ(row, device) || allowed_differs(row, device) {
@@ -397,10 +421,13 @@ fn allowed_differs(row: &GoodRow, device: &ListedDevice) -> bool {
 }
 
 fn window_differs(row: &GoodRow, device: &ListedDevice) -> bool {
-    match (&row.code, device.code) {
-        (Some(given), Some(kept)) => differs(&given.from, &kept.from) || differs(&given.until, &kept.until),
-        _ => false,
-    }
+    let (from, until) = row.code_window();
+    device.code.is_some_and(|kept| differs(&from, &kept.from) || differs(&until, &kept.until))
+}
+
+fn window_without_code(column: &str) -> RowFault {
+    let reason = "a window belongs to a code, and the device has none; give one, or leave this out";
+    RowFault::new(column, None, "claim_authentication_code", reason)
 }
 
 /// Import jobs of tenants. What is another tenant's does not exist. Rows that wait are kept sealed: they hold codes and

@@ -87,7 +87,7 @@ fn all_faults_of_a_row_are_named_and_the_rest_is_read() {
     assert_eq!(faults(&rows[2]), [("claim_valid_to", "invalid_time")]);
     let Err(day) = &rows[2].outcome else { panic!() };
     assert_eq!(day[0].reason, "no such day or time");
-    assert_eq!(faults(&rows[3]), [("claim_valid_to", "claim_authentication_code")], "a window without a code");
+    assert!(one(&rows[3]).window.to().is_some() && one(&rows[3]).code.is_none(), "the device may have a code");
     assert_eq!(faults(&rows[4]), [("claim_authentication_code", "code_trivial")]);
     assert_eq!(one(&rows[5]).id.as_str(), "ok-12");
 }

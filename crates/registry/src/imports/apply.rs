@@ -194,8 +194,9 @@ impl Work<'_> {
                 codes::store(self.connection, self.vault, self.tenant, device.device, code, self.by.now)?;
                 events.push(MakerEvent::CodeSet);
             }
-            (Some(code), Some(kept)) if !good.generated => {
-                let (from, until) = (code.from.or(kept.from), code.until.or(kept.until));
+            (_, Some(kept)) if !good.generated => {
+                let (from, until) = good.code_window();
+                let (from, until) = (from.or(kept.from), until.or(kept.until));
                 if (from, until) != (kept.from, kept.until) {
                     if from.zip(until).is_some_and(|(from, until)| until <= from) {
                         return Err(DirectoryError::Refused("the window ends before it begins").into());
