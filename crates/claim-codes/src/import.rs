@@ -28,6 +28,9 @@ pub(crate) use fields::TEXTS;
 /// The longest row, in bytes.
 pub const ROW_BYTES: usize = 65_536;
 
+/// The longest cell, in bytes.
+pub const CELL_BYTES: usize = 4096;
+
 /// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFormat {

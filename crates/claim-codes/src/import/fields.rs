@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use claim::{Eui64, ListingId, Secret, Timestamp};
 
-use super::{Fault, Record, Row};
+use super::{CELL_BYTES, Fault, Record, Row};
 use crate::window::parse_instant;
 use crate::{ClaimCode, Window};
 
@@ -118,7 +118,11 @@ impl Builder {
         if text.is_empty() {
             return;
         }
-        if let Err((code, reason)) = self.try_set(field, column, text) {
+        let set = match text.len() {
+            0..=CELL_BYTES => self.try_set(field, column, text),
+            _ => Err(("cell_too_long", format!("longer than {CELL_BYTES} bytes"))),
+        };
+        if let Err((code, reason)) = set {
             let value = (!field.secret()).then(|| text.chars().take(TEXT).collect());
             self.errors.push(Fault { column: column.to_owned(), value, code, reason });
         }
