@@ -141,6 +141,28 @@ fn a_file_of_claims_can_be_looked_through_first() {
 }
 
 #[test]
+fn a_report_of_bad_rows_needs_a_file_to_copy_them_from() {
+    let (desk, _world) = Desk::new();
+    let import = ["import", "-", "--application", "default", "--on-error", "skip", "--report", "bad.csv"];
+    let output = desk.say("maker", &import, "id\npump-1\nPump 2\n");
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_eq!(desk.exit("maker", &["device", "get", "default", "pump-1"]).0, 3, "nothing was written");
+    let output = desk.say("maker", &import[..6], "id\npump-1\nPump 2\n");
+    assert_eq!(output.status.code(), Some(8), "{}", said(&output));
+    assert_eq!(desk.exit("maker", &["device", "get", "default", "pump-1"]).0, 0);
+}
+
+#[test]
+fn an_export_says_where_it_went_and_how_far_it_is() {
+    let (desk, _world) = Desk::new();
+    desk.ok("maker", &["device", "create", "default", "pump-1"]);
+    let export = ["export", "--application", "default", "--out", "devices.csv", "--progress", "json"];
+    let (exit, talk) = desk.exit("maker", &export);
+    assert!(exit == 0 && talk.contains("exported  default to devices.csv"), "{exit} {talk}");
+    assert!(std::fs::read_to_string(desk.file("devices.csv")).expect("the file").contains("\npump-1;"));
+}
+
+#[test]
 fn the_version_is_told_to_people_and_programs() {
     let run = |arguments: &[&str]| {
         let mut claimd = std::process::Command::new(env!("CARGO_BIN_EXE_claimd"));
