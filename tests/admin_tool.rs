@@ -89,17 +89,17 @@ fn what_is_refused_says_why_and_exits_by_its_kind() {
     std::fs::write(desk.folder.path().join("code.txt"), "BEEF1234").expect("written");
     desk.ok("maker", &["device", "create", "default", "pump-1", "--code", "@code.txt"]);
     let rows: [(&str, &[&str], i32, &str); 12] = [
-        ("maker", &["application", "get", "no-such"], 3, "wasn't found"),
+        ("maker", &["application", "get", "no-such"], 3, "no application found"),
         ("maker", &["application", "create", "default"], 5, "exists already"),
-        ("maker", &["application", "create", "Bad Id"], 1, "the id is not one"),
+        ("maker", &["application", "create", "Bad Id"], 2, "the id is not one"),
         ("maker", &["application", "delete", "default"], 2, "needs a yes"),
-        ("alice", &["device", "set", "default", "pump-1", "--no-code"], 4, "permission"),
+        ("alice", &["device", "set", "default", "pump-1", "--no-code"], 4, "may not do this"),
         ("nobody", &["whoami"], 4, "nobody is signed in"),
         ("maker", &["device", "set", "default", "pump-1"], 2, "nothing to set"),
         ("maker", &["device", "set", "default", "pump-1", "--valid-to", "tomorrow"], 2, "in 2 days"),
         ("maker", &["qr", "default", "pump-1"], 1, "no JoinEUI"),
         ("maker", &["qr", "default", "pump-1", "--format", "tr006"], 2, "qr formats"),
-        ("maker", &["claim", "confirm", "pump-1", "--secret", "@code.txt"], 4, "permission"),
+        ("maker", &["claim", "confirm", "pump-1", "--secret", "@code.txt"], 4, "does not claim devices"),
         ("maker", &["device", "create", "default", "pump-2", "--code", "@nowhere"], 2, "cannot be read"),
     ];
     for (who, arguments, exit, text) in rows {
@@ -222,7 +222,10 @@ fn an_owner_claims_many_devices_from_a_file() {
     assert_eq!(desk.ok("alice", &["device", "get", "my-hut", "stairs"])["home"]["device"], "pump-2");
     // Again: nothing is lost, nothing is claimed twice.
     let again = desk.say("alice", &["device", "claim", "my-house", "--file", "codes.csv"], "");
-    assert!(String::from_utf8_lossy(&again.stderr).contains("claimed  4 of 7"), "{}", said(&again));
+    assert_eq!(again.status.code(), Some(8), "{}", said(&again));
+    let again = (String::from_utf8_lossy(&again.stdout), String::from_utf8_lossy(&again.stderr));
+    assert!(again.1.contains("claimed  0 of 7; 4 were yours already"), "{again:?}");
+    assert_eq!(again.0.matches("\"already_yours\"").count(), 4, "{again:?}");
     assert_eq!(desk.exit("alice", &["device", "claim", "my-house", "--file", "nowhere.csv"]).0, 2);
     std::fs::write(path("torn.csv"), "colour\nred\n").expect("written");
     let (code, talk) = desk.exit("alice", &["device", "claim", "my-house", "--file", "torn.csv"]);

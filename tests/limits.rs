@@ -103,6 +103,7 @@ fn rows() -> Vec<Row> {
         row("owner_api.wrong_passwords", 3, &[("CLAIMD_OWNER_API__WRONG_PASSWORDS_PER_ADDRESS", "3")], |s, w, n| passwords(s, w, n, |n| format!("{n}@example.com")), "429"),
         row("owner_api.applications_per_customer", 3, &[("CLAIMD_OWNER_API__APPLICATIONS_PER_CUSTOMER", "3")], |_, w, n| made(w, n, false), "409"),
         row("owner_api.devices_per_customer", 3, &[("CLAIMD_OWNER_API__DEVICES_PER_CUSTOMER", "3")], |_, w, n| made(w, n, true), "409"),
+        row("owner_api.api_keys_per_account", 3, &[("CLAIMD_OWNER_API__API_KEYS_PER_ACCOUNT", "3")], |_, w, n| kept(w, n, "keys"), "409"),
         row("owner_api.live_viewers", 3, &[("CLAIMD_OWNER_API__LIVE_VIEWERS", "3")], live_views, "503"),
         row("permissions.roles_per_tenant", 3, &[("CLAIMD_PERMISSIONS__ROLES_PER_TENANT", "3")], |_, w, n| kept(w, n, "roles"), "409"),
         row("permissions.groups_per_customer", 3, &[("CLAIMD_PERMISSIONS__GROUPS_PER_CUSTOMER", "3")], |_, w, n| kept(w, n, "groups"), "409"),
@@ -323,7 +324,7 @@ fn made(world: &World, n: usize, devices: bool) -> Result<(), String> {
     (0..n).try_for_each(|n| make(&format!("{APPLICATIONS}/my-house/devices"), format!("pump-{n}")))
 }
 
-/// The last of `n` roles, of `n` groups of a customer, or of `n` users in one, that a maker keeps.
+/// The last of `n` API keys, of `n` roles, of `n` groups of a customer, or of `n` users in one, that a maker keeps.
 fn kept(world: &World, n: usize, what: &str) -> Result<(), String> {
     let customer = &world.alice.customer;
     let groups = format!("/api/claimd/v1/customers/{customer}/groups");
@@ -331,6 +332,9 @@ fn kept(world: &World, n: usize, what: &str) -> Result<(), String> {
         "roles" => (0..n).try_for_each(|n| {
             let body = json!({"name": format!("n{n}"), "permissions": {}});
             said(world.maker.post("/api/claimd/v1/roles", &body).status)
+        }),
+        "keys" => (0..n).try_for_each(|n| {
+            said(world.maker.post("/api/claimd/v1/api-keys", &json!({"name": format!("n{n}")})).status)
         }),
         "groups" => (0..n).try_for_each(|n| said(world.maker.post(&groups, &json!({"name": format!("n{n}")})).status)),
         _ => {

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "one test binary, many modules")]
 #![allow(clippy::unwrap_used, reason = "a test may end by it")]
 
+mod admin_answers;
 mod admin_tool;
 mod admin_verbs;
 mod api_document;

@@ -30,6 +30,8 @@ pub struct Config {
     /// The window of wrong passwords.
     #[serde(with = "humantime_serde")]
     pub wrong_passwords_window: Duration,
+    /// API keys of an account.
+    pub api_keys_per_account: u32,
     /// Applications that a customer's users may make.
     pub applications_per_customer: u32,
     /// Devices that a customer's users may register in them.
@@ -64,6 +66,7 @@ impl Default for Config {
             wrong_passwords_per_account: 10,
             wrong_passwords_per_address: 30,
             wrong_passwords_window: Duration::from_secs(15 * 60),
+            api_keys_per_account: 20,
             applications_per_customer: 100,
             devices_per_customer: 10_000,
             import_bytes: 1024 * 1024 * 1024,

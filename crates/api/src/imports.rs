@@ -202,8 +202,7 @@ fn read_all(
         (FileFormat::Microchip, Some(trust)) => Reading::manifest(reader, trust, how.manifest),
         (format, _) => Reading::new(format, reader),
     };
-    let reading = reading.map_err(file)?;
-    let mut reading = reading.generating(how.generate.is_some());
+    let mut reading = reading.map_err(file)?;
     let warnings = reading.warnings.drain(..).map(rows::fault).collect();
     let (mut batch, mut count) = (Vec::with_capacity(BATCH), 0);
     for row in reading {

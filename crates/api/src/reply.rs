@@ -19,7 +19,10 @@ use serde::Serialize;
 const STORE_AWAY: Duration = Duration::from_secs(5);
 
 /// Why an owner's claim was refused, for clients that ask (thingsboard.md 3).
-const CLAIM_REASON: HeaderName = HeaderName::from_static("claim-reason");
+pub(crate) const CLAIM_REASON: HeaderName = HeaderName::from_static("claim-reason");
+
+/// Tries that the account has left at this device, after a wrong secret.
+const TRIES_LEFT: HeaderName = HeaderName::from_static("claim-tries-left");
 
 /// Where ThingsBoard says 400 and ours would be 409, for tools that tell the two apart.
 const CONFLICT: HeaderName = HeaderName::from_static("claimd-conflict");
@@ -34,11 +37,13 @@ pub(crate) struct Fault {
     pub(crate) retry_after: Option<Duration>,
     /// Something else stands in the way: 409 on our own routes; ThingsBoard says 400.
     conflict: bool,
+    /// What our own routes say instead of ThingsBoard's text.
+    own: Option<Cow<'static, str>>,
 }
 
 impl Fault {
     pub(crate) fn new(status: StatusCode, code: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None, conflict: false }
+        Self { status, code, message: message.into(), retry_after: None, conflict: false, own: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -96,7 +101,8 @@ impl Fault {
         }
         let status = if self.conflict { StatusCode::CONFLICT } else { self.status };
         let title = status.canonical_reason().unwrap_or_default();
-        let problem = Problem { title, status: status.as_u16(), detail: &self.message };
+        let detail = self.own.as_ref().unwrap_or(&self.message);
+        let problem = Problem { title, status: status.as_u16(), detail };
         let mut response = Json(problem).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let mut response = self.dress(response);
@@ -148,10 +154,12 @@ impl From<DirectoryError> for Fault {
     fn from(error: DirectoryError) -> Self {
         match error {
             DirectoryError::Taken(what) => {
-                let fault = Self::bad_request(format!("a {what} like this exists already; take another"));
+                let fault = Self::bad_request(format!("this {what} exists already; take another"));
                 Self { conflict: true, ..fault }
             }
-            DirectoryError::NotFound(_) => Self::not_found(),
+            DirectoryError::NotFound(what) => {
+                Self { own: Some(format!("no {what} found").into()), ..Self::not_found() }
+            }
             DirectoryError::InUse(by) => Self { conflict: true, ..Self::bad_request(by) },
             DirectoryError::Refused(why) => Self::bad_request(why),
             DirectoryError::Full { what, most } => {
@@ -176,7 +184,11 @@ pub(crate) fn confirmed(outcome: &ConfirmOutcome, disclosure: Disclosure) -> Ans
         }
         ConfirmOutcome::AlreadyYours { .. } => return Answer::Final(said("CLAIMED", "already_yours")),
         ConfirmOutcome::Refused(refusal) => match (refusal.shown(disclosure), disclosure) {
-            (Shown::Refused, _) => return Answer::Final(said("FAILURE", "refused")),
+            (Shown::Refused, _) => {
+                let mut response = said("FAILURE", "refused");
+                response.headers_mut().insert(TRIES_LEFT, HeaderValue::from(refusal.left));
+                return Answer::Final(response);
+            }
             (Shown::Because(reason), _) => return Answer::Final(said("FAILURE", reason)),
             (Shown::Owned, Disclosure::Strict) => return Answer::Final(said("FAILURE", "owned")),
             (Shown::Owned, Disclosure::Thingsboard) => {

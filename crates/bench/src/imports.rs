@@ -28,6 +28,12 @@ pub(crate) fn all(plan: &Plan, report: &mut Report) -> Result<(), String> {
         None,
     );
     report.figure(
+        format!("import, {thousands} k devices by `sqlite3 .import`: rows a second"),
+        rows / large.floor.as_secs_f64(),
+        "",
+        None,
+    );
+    report.figure(
         format!("import, {thousands} k devices: peak memory, times that of {} k", sizes[0] / 1_000),
         large.peak as f64 / small.peak as f64,
         "",

@@ -28,6 +28,9 @@ pub(crate) use fields::TEXTS;
 /// The longest row, in bytes.
 pub const ROW_BYTES: usize = 65_536;
 
+/// The longest cell, in bytes.
+pub const CELL_BYTES: usize = 4096;
+
 /// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFormat {
@@ -192,7 +195,6 @@ impl std::error::Error for FileFault {}
 /// A file under way. Ends after the last row, or after the fault that makes the rest unreadable.
 pub struct Reading<R: BufRead> {
     rows: Rows<R>,
-    generating: bool,
     /// What is to be said of the file as a whole: columns that are not known.
     pub warnings: Vec<Fault>,
 }
@@ -209,11 +211,9 @@ impl<R: BufRead> Reading<R> {
         Ok(match format {
             FileFormat::Csv => {
                 let (rows, warnings) = csv::Rows::new(reader)?;
-                Self { rows: Rows::Csv(Box::new(rows)), generating: false, warnings }
+                Self { rows: Rows::Csv(Box::new(rows)), warnings }
             }
-            FileFormat::Json => {
-                Self { rows: Rows::Json(json::Rows::new(reader)?), generating: false, warnings: Vec::new() }
-            }
+            FileFormat::Json => Self { rows: Rows::Json(json::Rows::new(reader)?), warnings: Vec::new() },
             FileFormat::Microchip => return Err(FileFault::NoTrust),
         })
     }
@@ -221,12 +221,7 @@ impl<R: BufRead> Reading<R> {
     /// Begins to read a manifest, of which entries by those are believed whom `trust` names.
     pub fn manifest(reader: R, trust: &manifest::Trust, options: manifest::Options) -> Result<Self, FileFault> {
         let (entries, warnings) = manifest::Entries::new(reader, trust, options)?;
-        Ok(Self { rows: Rows::Manifest(Box::new(entries)), generating: false, warnings })
-    }
-
-    /// Codes will be made for rows without one, so that a window may stand alone.
-    pub fn generating(self, generating: bool) -> Self {
-        Self { generating, ..self }
+        Ok(Self { rows: Rows::Manifest(Box::new(entries)), warnings })
     }
 }
 
@@ -235,8 +230,8 @@ impl<R: BufRead> Iterator for Reading<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.rows {
-            Rows::Csv(rows) => rows.next(self.generating),
-            Rows::Json(rows) => rows.next(self.generating),
+            Rows::Csv(rows) => rows.next(),
+            Rows::Json(rows) => rows.next(),
             Rows::Manifest(entries) => entries.next(),
         }
     }

@@ -337,6 +337,8 @@ pub struct ApiKeyDraft {
     pub digest: [u8; 32],
     /// Valid until just before.
     pub expires_at: Option<Timestamp>,
+    /// How many keys the account may have.
+    pub most: u32,
 }
 
 /// What using a refresh token did.
@@ -431,12 +433,13 @@ pub trait Directory: Send + Sync {
     /// The account of an API key that is valid, and until when it is.
     fn api_key_holder(&self, digest: [u8; 32], now: Timestamp) -> Answer<'_, Option<(Account, Option<Timestamp>)>>;
 
-    /// Makes or changes a device; with the credential's clear text the once it may be shown, if one was generated.
+    /// Makes or changes a device; with the credential's clear text the once it may be shown, if one was generated. Like
+    /// its removal and its claim settings it is audited, and told to whoever listens.
     fn save_device(
         &self,
         tenant: TenantId,
         draft: DeviceDraft,
-        now: Timestamp,
+        by: By,
     ) -> Answer<'_, (DeviceRecord, Option<CredentialView>)>;
     /// One device.
     fn device_record(&self, tenant: TenantId, id: DeviceId) -> Answer<'_, DeviceRecord>;
@@ -446,7 +449,7 @@ pub trait Directory: Send + Sync {
     fn devices(&self, tenant: TenantId, owner: Option<CustomerId>, page: PageRequest)
     -> Answer<'_, Page<DeviceRecord>>;
     /// Removes a device, whoever owns it; its sessions end.
-    fn delete_device(&self, tenant: TenantId, id: DeviceId, now: Timestamp) -> Answer<'_, ()>;
+    fn delete_device(&self, tenant: TenantId, id: DeviceId, by: By) -> Answer<'_, ()>;
     /// Makes a customer the owner by the admin's word (no evidence), with audit and outbox rows and the fence moved;
     /// refused while another customer owns it.
     fn assign_by_admin(
@@ -477,7 +480,7 @@ pub trait Directory: Send + Sync {
         tenant: TenantId,
         device: DeviceId,
         change: ClaimSettingsChange,
-        now: Timestamp,
+        by: By,
     ) -> Answer<'_, ()>;
 
     /// Makes a profile, or changes the one with this id.

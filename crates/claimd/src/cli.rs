@@ -77,6 +77,12 @@ pub(crate) enum Command {
     Snippet(snippet::SnippetArgs),
     /// QR codes of devices, on the terminal or as files
     Qr(remote::QrArgs),
+    /// Which claimd this is
+    Version {
+        /// How it is written
+        #[arg(long, value_enum, value_name = "FORM", default_value_t = VersionForm::Text)]
+        output: VersionForm,
+    },
     /// Completions for a shell, on standard output
     Completions {
         /// Which shell
@@ -88,6 +94,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", default_value = "man")]
         out: PathBuf,
     },
+}
+
+/// How the version is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum VersionForm {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Args)]

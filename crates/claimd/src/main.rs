@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => remote::watch(&args),
         Command::Snippet(args) => snippet::run(&args),
         Command::Qr(args) => remote::qr(&args),
+        Command::Version { output } => commands::papers::version(output),
         Command::Completions { shell } => commands::papers::completions(shell),
         Command::Man { out } => commands::papers::man(&out),
     };

@@ -272,10 +272,10 @@ impl Directory for SqliteRegistry {
         &self,
         tenant: TenantId,
         draft: DeviceDraft,
-        now: Timestamp,
+        by: By,
     ) -> Answer<'_, (DeviceRecord, Option<CredentialView>)> {
         let vault = self.vault();
-        self.change(move |connection, after| devices::save(connection, after, &vault, tenant, &draft, now))
+        self.change(move |connection, after| devices::save(connection, after, &vault, tenant, &draft, by))
     }
 
     fn device_record(&self, tenant: TenantId, id: DeviceId) -> Answer<'_, DeviceRecord> {
@@ -295,8 +295,8 @@ impl Directory for SqliteRegistry {
         PortFuture::later(self.look(move |connection| devices::list(connection, tenant, owner, &page)))
     }
 
-    fn delete_device(&self, tenant: TenantId, id: DeviceId, now: Timestamp) -> Answer<'_, ()> {
-        self.change(move |connection, after| devices::delete(connection, after, tenant, id, now))
+    fn delete_device(&self, tenant: TenantId, id: DeviceId, by: By) -> Answer<'_, ()> {
+        self.change(move |connection, after| devices::delete(connection, after, tenant, id, by))
     }
 
     fn assign_by_admin(
@@ -350,9 +350,9 @@ impl Directory for SqliteRegistry {
         tenant: TenantId,
         device: DeviceId,
         change: ClaimSettingsChange,
-        now: Timestamp,
+        by: By,
     ) -> Answer<'_, ()> {
-        self.change(move |connection, after| settings::change(connection, after, (tenant, device), &change, now))
+        self.change(move |connection, after| settings::change(connection, after, (tenant, device), &change, by))
     }
 
     fn save_profile(&self, profile: DeviceProfile) -> Answer<'_, DeviceProfile> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claim::applications::By;
 use claim::audit::{AuditLog, Break, ChainCheck};
 use claim::directory::{CredentialDraft, DeviceDraft, Directory};
 use claim::event::{AuditAction, AuditActor, AuditNote, Evidence};
@@ -26,6 +27,19 @@ impl Sqlite {
         let folder = tempfile::tempdir().expect("a folder");
         let registry = open(&folder);
         Self { folder, registry }
+    }
+}
+
+fn draft(name: &str, credential: Option<CredentialDraft>) -> DeviceDraft {
+    DeviceDraft {
+        id: None,
+        name: DeviceName::parse(name).expect("a name"),
+        profile: None,
+        profile_name: None,
+        label: None,
+        gateway: false,
+        additional_info: None,
+        credential,
     }
 }
 
@@ -71,17 +85,9 @@ impl Stage for Sqlite {
 
     fn device(&self, tenant: TenantId, name: String, token: String) -> PortFuture<'_, DeviceId> {
         PortFuture::later(async move {
-            let draft = DeviceDraft {
-                id: None,
-                name: DeviceName::parse(&name).expect("a name"),
-                profile: None,
-                profile_name: None,
-                label: None,
-                gateway: false,
-                additional_info: None,
-                credential: Some(CredentialDraft::AccessToken(Secret::new(token))),
-            };
-            self.registry.save_device(tenant, draft, at(0)).await.expect("a device").0.id
+            let draft = draft(&name, Some(CredentialDraft::AccessToken(Secret::new(token))));
+            let by = By { account: UserId::random(), now: at(0) };
+            self.registry.save_device(tenant, draft, by).await.expect("a device").0.id
         })
     }
 }
@@ -91,14 +97,12 @@ impl outbox_battery::Stage for Sqlite {
         self.registry.clone()
     }
 
-    /// A new owner is an event; a new device is none.
+    /// A new device is an event.
     fn happens(&self, now: Timestamp) -> PortFuture<'_, DeviceId> {
         PortFuture::later(async move {
             let tenant = self.tenant().await;
-            let customer = self.customer(tenant).await;
-            let device = self.device(tenant, "d".to_owned(), format!("token-{}", UserId::random().uuid())).await;
-            let assigned = self.registry.assign_by_admin(tenant, device, customer, UserId::random(), now).await;
-            assigned.expect("assigned").id
+            let by = By { account: UserId::random(), now };
+            self.registry.save_device(tenant, draft("d", None), by).await.expect("a device").0.id
         })
     }
 }

@@ -60,6 +60,7 @@ async fn waiting_import(registry: &SqliteRegistry, tenant: TenantId, by: By) -> 
         identity: Identity::default(),
         claiming_allowed: None,
         code: Some(NewCode { code: Secret::new(code(0)), any_case: true, from: None, until: None }),
+        window: (None, None),
         generated: false,
         root_keys: RootKeys::default(),
         root_keys_exposed: false,

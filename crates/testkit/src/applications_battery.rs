@@ -189,7 +189,7 @@ pub async fn devices_made_by_name_are_listed_under_ids_of_their_own(install: &dy
             additional_info: None,
             credential: None,
         };
-        install.save_device(tenant, draft, at(1)).await.expect("a device");
+        install.save_device(tenant, draft, by(1)).await.expect("a device");
     }
     for device in install.listed_in(tenant, id("default"), PAGE).await.expect("a page").rows {
         assert_eq!(device.home, device.place);

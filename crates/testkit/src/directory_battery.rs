@@ -28,6 +28,7 @@ pub async fn all<D: AuditLog + Directory>(install: impl Fn() -> Arc<D>) {
     a_generated_token_is_shown_in_its_answer_and_once_more(&*install()).await;
     a_credential_takes_the_place_of_the_one_before(&*install()).await;
     claim_settings_are_set_left_and_deleted(&*install()).await;
+    what_is_done_to_a_device_is_on_record(&*install()).await;
     an_admin_gives_to_nobody_else_s_owner(&*install()).await;
     a_refresh_token_works_once_and_its_copy_ends_the_family(&*install()).await;
     an_activation_works_once_and_in_time(&*install()).await;
@@ -61,6 +62,10 @@ fn person(tenant: TenantId, authority: Authority, email: &str) -> AccountDraft {
     }
 }
 
+fn by(ms: i64) -> By {
+    By { account: UserId::from_bytes([9; 16]), now: at(ms) }
+}
+
 async fn tenant(directory: &dyn Directory, title: &str) -> TenantId {
     directory.create_tenant(title.to_owned(), at(0)).await.expect("a tenant").id
 }
@@ -70,7 +75,7 @@ async fn customer(directory: &dyn Directory, tenant: TenantId, title: &str) -> C
 }
 
 async fn device(directory: &dyn Directory, tenant: TenantId, name: &str) -> DeviceRecord {
-    directory.save_device(tenant, draft(name), at(0)).await.expect("a device").0
+    directory.save_device(tenant, draft(name), by(0)).await.expect("a device").0
 }
 
 /// Whoever starts second finds an install.
@@ -102,14 +107,14 @@ pub async fn names_are_unique_where_they_must_be(directory: &dyn Directory) {
 
     let first = device(directory, here, "d").await;
     device(directory, there, "d").await;
-    let taken = directory.save_device(here, draft("d"), at(0)).await.map(drop);
+    let taken = directory.save_device(here, draft("d"), by(0)).await.map(drop);
     assert_eq!(taken, Err(DirectoryError::Taken("name")));
     let second = device(directory, here, "e").await;
     let renamed = DeviceDraft { id: Some(second.id), ..draft("d") };
-    assert_eq!(directory.save_device(here, renamed, at(0)).await.map(drop), Err(DirectoryError::Taken("name")));
+    assert_eq!(directory.save_device(here, renamed, by(0)).await.map(drop), Err(DirectoryError::Taken("name")));
     assert_eq!(directory.device_record(here, second.id).await.expect("there").name.as_str(), "e", "nothing changed");
     let same = DeviceDraft { id: Some(first.id), label: Some("hall".to_owned()), ..draft("d") };
-    let (changed, _) = directory.save_device(here, same, at(0)).await.expect("its own name is free to it");
+    let (changed, _) = directory.save_device(here, same, by(0)).await.expect("its own name is free to it");
     assert_eq!((changed.label.as_deref(), changed.version), (Some("hall"), first.version + 1));
 
     let account = person(here, Authority::TenantAdmin, "x@example.com");
@@ -177,11 +182,11 @@ pub async fn tenants_do_not_see_each_other(directory: &dyn Directory) {
     assert_eq!(directory.device_record(here, theirs.id).await.map(drop), not_found("device"));
     assert_eq!(directory.device_by_name(here, theirs.name.clone()).await.map(drop), not_found("device"));
     let change = DeviceDraft { id: Some(theirs.id), ..draft("mine") };
-    assert_eq!(directory.save_device(here, change, at(0)).await.map(drop), not_found("device"));
-    assert_eq!(directory.delete_device(here, theirs.id, at(0)).await, not_found("device"));
+    assert_eq!(directory.save_device(here, change, by(0)).await.map(drop), not_found("device"));
+    assert_eq!(directory.delete_device(here, theirs.id, by(0)).await, not_found("device"));
     assert_eq!(directory.claim_settings(here, theirs.id).await.map(drop), not_found("device"));
     let allow = ClaimSettingsChange { claiming_allowed: Some(Some(true)), claiming_data: None };
-    assert_eq!(directory.change_claim_settings(here, theirs.id, allow, at(0)).await, not_found("device"));
+    assert_eq!(directory.change_claim_settings(here, theirs.id, allow, by(0)).await, not_found("device"));
     assert!(matches!(directory.credential(here, theirs.id, at(0)).await, Err(DirectoryError::NotFound(_))));
     assert_eq!(directory.customer(here, owner).await.map(drop), not_found("customer"));
     assert_eq!(directory.delete_customer(here, owner, at(0)).await, not_found("customer"));
@@ -223,14 +228,14 @@ pub async fn what_is_in_use_does_not_go(directory: &dyn Directory) {
     };
     let profile = directory.save_profile(profile).await.expect("a profile");
     let uses = DeviceDraft { profile_name: Some("proto".to_owned()), ..draft("user") };
-    let user = directory.save_device(other, uses, at(0)).await.expect("a device").0;
+    let user = directory.save_device(other, uses, by(0)).await.expect("a device").0;
     assert_eq!(user.profile, profile.id);
     in_use(directory.delete_profile(other, profile.id).await);
-    directory.delete_device(other, user.id, at(3)).await.expect("gone");
+    directory.delete_device(other, user.id, by(3)).await.expect("gone");
     directory.delete_profile(other, profile.id).await.expect("nobody uses it");
 
     // The maker may delete a device that has an owner; then nothing is in use any more.
-    directory.delete_device(other, owned.id, at(4)).await.expect("gone");
+    directory.delete_device(other, owned.id, by(4)).await.expect("gone");
     directory.delete_customer(other, owner, at(5)).await.expect("gone");
     directory.delete_tenant(other, at(6)).await.expect("gone");
     assert_eq!(directory.tenant(other).await.map(drop), Err(DirectoryError::NotFound("tenant")));
@@ -262,7 +267,7 @@ pub async fn a_list_is_cut_into_pages(directory: &dyn Directory) {
 pub async fn a_generated_token_is_shown_in_its_answer_and_once_more(directory: &dyn Directory) {
     let tenant = tenant(directory, "maker").await;
     let day = Duration::from_secs(24 * 3600);
-    let (first, made) = directory.save_device(tenant, draft("first"), at(0)).await.expect("a device");
+    let (first, made) = directory.save_device(tenant, draft("first"), by(0)).await.expect("a device");
     let token = made.expect("a credential").readable_once.expect("its token").expose().clone();
     assert_eq!(token.len(), 22);
     let read = directory.credential(tenant, first.id, at(1)).await.expect("a credential");
@@ -270,7 +275,7 @@ pub async fn a_generated_token_is_shown_in_its_answer_and_once_more(directory: &
     assert!(!read.masked.is_empty() && !token.contains(&read.masked));
     let again = directory.credential(tenant, first.id, at(2)).await.expect("a credential");
     assert!(again.readable_once.is_none(), "the second read");
-    let (late, _) = directory.save_device(tenant, draft("late"), at(0)).await.expect("a device");
+    let (late, _) = directory.save_device(tenant, draft("late"), by(0)).await.expect("a device");
     let read = directory.credential(tenant, late.id, at(0).plus(day)).await.expect("a credential");
     assert!(read.readable_once.is_none(), "a day later");
 }
@@ -296,13 +301,41 @@ pub async fn a_credential_takes_the_place_of_the_one_before(directory: &dyn Dire
     directory.set_credential(tenant, b.id, token("token-of-a"), at(4)).await.expect("free");
 }
 
+/// By whom, and in which order; a refused change leaves nothing.
+pub async fn what_is_done_to_a_device_is_on_record<D: AuditLog + Directory>(directory: &D) {
+    let tenant = tenant(directory, "maker").await;
+    let device = device(directory, tenant, "d").await.id;
+    directory.save_device(tenant, draft("d"), by(1)).await.map(drop).expect_err("the name is taken");
+    let renamed = DeviceDraft { id: Some(device), ..draft("e") };
+    directory.save_device(tenant, renamed, by(2)).await.map(drop).expect("renamed");
+    let change = async |claiming_allowed, claiming_data, ms| {
+        let change = ClaimSettingsChange { claiming_allowed, claiming_data };
+        directory.change_claim_settings(tenant, device, change, by(ms)).await.expect("changed");
+    };
+    change(Some(Some(false)), Some(Some((SecretDigest::from_bytes([7; 32]), at(99)))), 3).await;
+    change(None, Some(None), 4).await;
+    directory.delete_device(tenant, device, by(5)).await.expect("gone");
+    let rows = directory.rows(tenant, AuditFilter::default(), 100).await.expect("rows");
+    let told: Vec<_> = rows.iter().map(|row| (row.action.as_str(), row.reason.as_str())).collect();
+    let expected = [
+        ("device.registered", "d"),
+        ("device.changed", "e"),
+        ("device.claiming_allowed_changed", "e"),
+        ("device.code_set", "e"),
+        ("device.code_deleted", "e"),
+        ("device.deleted", "e"),
+    ];
+    assert_eq!(told, expected);
+    assert!(rows.iter().all(|row| row.device == Some(device)));
+}
+
 /// A field that is not named stays as it is.
 pub async fn claim_settings_are_set_left_and_deleted(directory: &dyn Directory) {
     let tenant = tenant(directory, "maker").await;
     let device = device(directory, tenant, "d").await.id;
     let change = async |claiming_allowed, claiming_data, ms| {
         let change = ClaimSettingsChange { claiming_allowed, claiming_data };
-        directory.change_claim_settings(tenant, device, change, at(ms)).await.expect("changed");
+        directory.change_claim_settings(tenant, device, change, by(ms)).await.expect("changed");
         directory.claim_settings(tenant, device).await.expect("settings")
     };
     let none = directory.claim_settings(tenant, device).await.expect("settings");
@@ -388,7 +421,7 @@ pub async fn an_activation_works_once_and_in_time(directory: &dyn Directory) {
 pub async fn only_gateways_get_relations(directory: &dyn Directory) {
     let tenant = tenant(directory, "maker").await;
     let gateway = DeviceDraft { gateway: true, ..draft("gateway") };
-    let gateway = directory.save_device(tenant, gateway, at(0)).await.expect("a device").0.id;
+    let gateway = directory.save_device(tenant, gateway, by(0)).await.expect("a device").0.id;
     let child = device(directory, tenant, "child").await.id;
     let refused = directory.relate(tenant, child, gateway, at(0)).await;
     assert!(matches!(refused, Err(DirectoryError::Refused(_))), "{refused:?}");
@@ -410,7 +443,7 @@ pub async fn an_api_key_acts_as_its_account_until_it_ends<D: AuditLog + Director
     let (mine, other) = (account("x@example.com").await, account("y@example.com").await);
     let make = |account, digest: u8, expires_at| {
         let (name, digest) = (format!("key {digest}"), [digest; 32]);
-        directory.create_api_key(ApiKeyDraft { account, name, digest, expires_at }, at(1))
+        directory.create_api_key(ApiKeyDraft { account, name, digest, expires_at, most: 5 }, at(1))
     };
     let first = make(mine, 1, None).await.expect("a key");
     make(mine, 2, Some(at(100))).await.expect("a key");
@@ -431,10 +464,10 @@ pub async fn an_api_key_acts_as_its_account_until_it_ends<D: AuditLog + Director
     assert_eq!(holder(1, 5).await, None);
     directory.delete_account(tenant, other).await.expect("gone");
     assert_eq!(holder(3, 5).await, None);
-    for digest in 10..109 {
-        make(mine, digest, None).await.expect("room for 100");
+    for digest in 10..14 {
+        make(mine, digest, None).await.expect("room for five");
     }
-    assert!(matches!(make(mine, 109, None).await, Err(DirectoryError::Refused(_))));
+    assert!(matches!(make(mine, 14, None).await, Err(DirectoryError::Full { most: 5, .. })));
     let audited: Vec<String> = directory
         .rows(tenant, AuditFilter::default(), 1_000)
         .await

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use claim::applications::By;
 use claim::directory::{DeviceDraft, DeviceRecord, Directory, PageRequest};
 use claim::gateways::Gateways;
-use claim::{DeviceName, TenantId};
+use claim::{DeviceName, TenantId, UserId};
 
 use crate::fixtures::at;
 
@@ -29,7 +30,11 @@ async fn device<I: Install>(install: &I, tenant: TenantId, name: &str, gateway: 
         additional_info: None,
         credential: None,
     };
-    install.save_device(tenant, draft, at(0)).await.expect("a device").0
+    install
+        .save_device(tenant, draft, By { account: UserId::from_bytes([9; 16]), now: at(0) })
+        .await
+        .expect("a device")
+        .0
 }
 
 /// A tenant's own, those with the mark; and of each what it is related to now.

@@ -73,6 +73,7 @@ fn good(row: u64) -> ImportRow {
         identity: Identity { dev_eui: Some(eui), external_id: Some(format!("E{row}")), ..Identity::default() },
         claiming_allowed: None,
         code: Some(code(&format!("CODE{row:012}"))),
+        window: (None, None),
         generated: false,
         root_keys: RootKeys { app_key: Some(Secret::new([row as u8; 16])), nwk_key: None },
         root_keys_exposed: false,
@@ -189,6 +190,18 @@ async fn rows_are_applied_once_and_a_repeat_changes_nothing<I: Install>(install:
     let renamed = changed(2, |row| row.label = Some("Cellar".to_owned()));
     let job = import(install, tenant, vec![renamed], 3).await;
     assert_eq!((job.checked.updated, job.applied.updated), (1, 1));
+    // A window alone is that of the code the device has.
+    let alone = |row, until| {
+        changed(row, |row| {
+            row.code = None;
+            row.window.1 = Some(at(until));
+        })
+    };
+    let job = import(install, tenant, vec![alone(3, 9_000), alone(4, 9_000)], 4).await;
+    assert_eq!((job.applied.updated, job.checked.failed), (1, 1), "a new device has none");
+    let moved = install.at_home(tenant, place("pump-3")).await.expect("there").code.expect("its code");
+    assert_eq!((moved.from, moved.until), (None, Some(at(9_000))));
+    assert_eq!(import(install, tenant, vec![alone(3, 9_000)], 5).await.applied.unchanged, 1);
     let renamed = install.at_home(tenant, place("pump-2")).await.expect("there");
     assert_eq!((renamed.label.as_deref(), renamed.identity, renamed.code), (Some("Cellar"), made.identity, made.code));
 }

@@ -46,6 +46,7 @@ fn good(record: Record, generate: Option<Style>) -> Option<GoodRow> {
             provisioner: record.provisioner,
         },
         claiming_allowed: record.claiming_allowed,
+        window: if code.is_none() { (window.from(), window.to()) } else { (None, None) },
         code: code.map(|code| NewCode {
             any_case: code.all_upper(),
             code: Secret::new(code.expose().to_owned()),

@@ -66,8 +66,9 @@ pub(crate) async fn create(
         name: title("name", &request.name)?,
         digest: api.token_digest("api-key", &key),
         expires_at,
+        most: api.config().api_keys_per_account,
     };
-    let made = api.directory().create_api_key(draft, api.now()).await?;
+    let made = api.within("owner_api.api_keys_per_account", api.directory().create_api_key(draft, api.now()).await)?;
     Ok(Json(ApiKeyJson { key: Some(key), ..made.into() }))
 }
 

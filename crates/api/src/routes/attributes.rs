@@ -81,7 +81,7 @@ pub(crate) async fn write(
             }
         }
     }
-    api.directory().change_claim_settings(tenant, device, change, api.now()).await?;
+    api.directory().change_claim_settings(tenant, device, change, api.by(&caller)).await?;
     Ok(StatusCode::OK)
 }
 
@@ -171,7 +171,7 @@ pub(crate) async fn remove(
         claiming_allowed: keys.iter().any(|key| key == ALLOWED).then_some(None),
         claiming_data: keys.iter().any(|key| key == DATA).then_some(None),
     };
-    api.directory().change_claim_settings(tenant, device.into(), change, api.now()).await?;
+    api.directory().change_claim_settings(tenant, device.into(), change, api.by(&caller)).await?;
     Ok(StatusCode::OK)
 }
 

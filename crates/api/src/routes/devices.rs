@@ -123,7 +123,7 @@ async fn keep(
         additional_info: kept(json.additional_info.as_ref())?,
         credential,
     };
-    let (record, _credential) = api.directory().save_device(tenant, draft, api.now()).await?;
+    let (record, _credential) = api.directory().save_device(tenant, draft, api.by(caller)).await?;
     Ok(Json(record.into()))
 }
 
@@ -200,7 +200,7 @@ pub(crate) async fn one(State(api): State<Api>, caller: Caller, At(id): At<Uuid>
 
 pub(crate) async fn remove(State(api): State<Api>, caller: Caller, At(id): At<Uuid>) -> Result<StatusCode, Fault> {
     let tenant = caller.maker()?.tenant;
-    api.directory().delete_device(tenant, id.into(), api.now()).await?;
+    api.directory().delete_device(tenant, id.into(), api.by(&caller)).await?;
     Ok(StatusCode::OK)
 }
 

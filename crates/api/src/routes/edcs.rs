@@ -2,6 +2,7 @@
 
 use axum::extract::{RawQuery, State};
 use axum::http::Extensions;
+use axum::response::{IntoResponse, Response};
 use axum::{Json, extract};
 use claim::applications::{Application, ApplicationChange, By, ListedDevice, Place};
 use claim::confirmation::{ConfirmOutcome, ConfirmRequest, DeviceRef, UnclaimOutcome};
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 use super::qr_codes;
 use crate::Api;
 use crate::extract::{At, Caller, Raw, parse};
+use crate::reply::CLAIM_REASON;
 use crate::stack::{Code, Refused, refusal};
 
 /// Devices in one batch.
@@ -94,14 +96,18 @@ enum Which {
     Eui { dev_eui: Eui64, join_eui: Option<Eui64> },
 }
 
-pub(crate) async fn claim(State(api): State<Api>, caller: Caller, request: extract::Request) -> Reply<EndDeviceIds> {
+pub(crate) async fn claim(
+    State(api): State<Api>,
+    caller: Caller,
+    request: extract::Request,
+) -> Result<Response, Refused> {
     let started = std::time::Instant::now();
     let reply = try_claim(&api, &caller, request).await;
     api.inner.parts.confirmation.meter().confirm_seconds(started.elapsed().as_secs_f64());
     reply
 }
 
-async fn try_claim(api: &Api, caller: &Caller, request: extract::Request) -> Reply<EndDeviceIds> {
+async fn try_claim(api: &Api, caller: &Caller, request: extract::Request) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
     let Raw(body) = <Raw as extract::FromRequest<Api>>::from_request(extract::Request::new(body), api).await?;
     let request: ClaimRequest = parse(&body)?;
@@ -137,7 +143,9 @@ async fn try_claim(api: &Api, caller: &Caller, request: extract::Request) -> Rep
         // The same request again gets the first answer.
         ConfirmOutcome::Claimed { device, .. } | ConfirmOutcome::AlreadyYours { device, same_proof: true, .. } => {
             let listed = api.applications().listed_device(caller.0.tenant, device).await?;
-            Ok(Json(EndDeviceIds::from(&listed)))
+            let ids = Json(EndDeviceIds::from(&listed));
+            let repeated = matches!(outcome, ConfirmOutcome::AlreadyYours { .. });
+            Ok(if repeated { ([(CLAIM_REASON, "already_yours")], ids).into_response() } else { ids.into_response() })
         }
         other => Err(refusal(&other, application.listing.as_str())),
     }

@@ -34,7 +34,7 @@ impl<R: BufRead> Rows<R> {
         Ok((Self { table, fields }, warnings))
     }
 
-    pub(super) fn next(&mut self, generating: bool) -> Option<Result<Row, FileFault>> {
+    pub(super) fn next(&mut self) -> Option<Result<Row, FileFault>> {
         let line = match self.table.advance()? {
             Ok(line) => line,
             Err(fault) => return Some(Err(fault)),
@@ -50,7 +50,7 @@ impl<R: BufRead> Rows<R> {
                 Err(NotUtf8) => row.refuse(column, "not_utf8", "the text is not UTF-8"),
             }
         }
-        Some(Ok(row.finish(line, generating)))
+        Some(Ok(row.finish(line)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use claim::{Eui64, ListingId, Secret, Timestamp};
 
-use super::{Fault, Record, Row};
+use super::{CELL_BYTES, Fault, Record, Row};
 use crate::window::parse_instant;
 use crate::{ClaimCode, Window};
 
@@ -120,7 +120,11 @@ impl Builder {
         if text.is_empty() {
             return;
         }
-        if let Err((code, reason)) = self.try_set(field, column, text) {
+        let set = match text.len() {
+            0..=CELL_BYTES => self.try_set(field, column, text),
+            _ => Err(("cell_too_long", format!("longer than {CELL_BYTES} bytes"))),
+        };
+        if let Err((code, reason)) = set {
             let value = (!field.secret()).then(|| text.chars().take(TEXT).collect());
             self.errors.push(Fault { column: column.to_owned(), value, code, reason });
         }
@@ -167,18 +171,14 @@ impl Builder {
         self.errors.push(Fault { column: column.to_owned(), value: None, code, reason: reason.into() });
     }
 
-    /// The whole row, with what only the whole can tell. `generating`: a row without a code will get one.
-    pub(super) fn finish(mut self, row: u64, generating: bool) -> Row {
+    /// The whole row, with what only the whole can tell. A window may come without a code: the device may have one.
+    pub(super) fn finish(mut self, row: u64) -> Row {
         let id = self.take_id();
         let code = self.take_code(id.as_ref());
         let window = Window::new(self.from, self.to).unwrap_or_else(|fault| {
             self.refuse("claim_valid_to", "claim_authentication_code", fault.to_string());
             Window::default()
         });
-        if code.is_none() && !generating && self.code_column.is_empty() && (self.from.is_some() || self.to.is_some()) {
-            let column = if self.from.is_some() { "claim_valid_from" } else { "claim_valid_to" };
-            self.refuse(column, "claim_authentication_code", "a window belongs to a code; give one, or leave this out");
-        }
         let shown = id.as_ref().map(|id| id.as_str().to_owned());
         let outcome = match id {
             Some(id) if self.errors.is_empty() => Ok(Box::new(Record {

@@ -51,12 +51,12 @@ impl<R: BufRead> Rows<R> {
         Ok(Self { objects: Objects::new(reader)? })
     }
 
-    pub(super) fn next(&mut self, generating: bool) -> Option<Result<Row, FileFault>> {
-        Some(self.objects.next()?.map(|(number, object)| read(number, &object, generating)))
+    pub(super) fn next(&mut self) -> Option<Result<Row, FileFault>> {
+        Some(self.objects.next()?.map(|(number, object)| read(number, &object)))
     }
 }
 
-fn read(number: u64, object: &[u8], generating: bool) -> Row {
+fn read(number: u64, object: &[u8]) -> Row {
     let mut row = Builder::default();
     let object: Value = match serde_json::from_slice(object) {
         Ok(object) => object,
@@ -67,7 +67,7 @@ fn read(number: u64, object: &[u8], generating: bool) -> Row {
                 "invalid_json",
                 format!("not JSON at line {} column {} of this object", error.line(), error.column()),
             );
-            return row.finish(number, generating);
+            return row.finish(number);
         }
     };
     for (path, field) in PATHS {
@@ -93,7 +93,7 @@ fn read(number: u64, object: &[u8], generating: bool) -> Row {
             row.set(Field::Session, session, session);
         }
     }
-    row.finish(number, generating)
+    row.finish(number)
 }
 
 fn find<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {

@@ -94,7 +94,7 @@ impl<R: BufRead> Entries<R> {
         if faults.is_empty() {
             faults.extend(dev_eui.and_then(|eui| self.repeat(row, eui)));
         }
-        let mut row = self.device(&element, dev_eui).finish(row, false);
+        let mut row = self.device(&element, dev_eui).finish(row);
         if !faults.is_empty() {
             row.outcome = Err(faults);
         }

@@ -15,6 +15,7 @@ fn row() -> GoodRow {
         identity: Identity { dev_eui: Some(Eui64::from_bytes([7; 8])), ..Identity::default() },
         claiming_allowed: None,
         code: None,
+        window: (None, None),
         generated: false,
         root_keys: RootKeys::default(),
         root_keys_exposed: false,
@@ -119,6 +120,20 @@ fn a_window_that_would_be_empty_with_what_is_stored_is_refused() {
     row.code.as_mut().expect("a code").from = Some(Timestamp::from_millis(8));
     assert_eq!(judge(&row, &known).0, Verdict::Update { set_code: false });
     assert_eq!(merged_window(&row, &kept), Some((Some(Timestamp::from_millis(8)), CODE_VIEW.until)));
+}
+
+#[test]
+fn a_window_alone_is_that_of_the_code_the_device_has() {
+    let until = |millis| GoodRow { window: (None, Some(Timestamp::from_millis(millis))), ..row() };
+    let mut kept = device(1, "pump-7");
+    assert_eq!(refusal(judge(&until(9), &known(None))), "claim_authentication_code", "a new device has none");
+    assert_eq!(refusal(judge(&until(9), &known(Some(kept.clone())))), "claim_authentication_code");
+    kept.code = Some(CODE_VIEW);
+    assert_eq!(judge(&until(9), &known(Some(kept.clone()))).0, Verdict::Unchanged, "the same file again");
+    assert_eq!(judge(&until(10), &known(Some(kept.clone()))).0, Verdict::Update { set_code: false });
+    kept.code = None;
+    kept.owner = Some(CustomerId::from_bytes([5; 16]));
+    assert_eq!(judge(&until(9), &known(Some(kept))).0, Verdict::Unchanged, "the code is spent");
 }
 
 #[test]

@@ -82,4 +82,7 @@ pub(crate) struct ExportArgs {
     /// A new file; standard output without it
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = ProgressForm::Auto)]
+    pub(crate) progress: ProgressForm,
 }

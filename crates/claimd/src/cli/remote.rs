@@ -182,6 +182,9 @@ pub(crate) struct DeviceClaimArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "dev_eui", "join_eui", "code", "qr"])]
     #[arg(required_unless_present_any = ["dev_eui", "qr"])]
     pub(crate) file: Option<std::path::PathBuf>,
+    /// Read the file and claim nothing
+    #[arg(long, requires = "file")]
+    pub(crate) dry_run: bool,
     /// Write each row's result to this file too, as JSON lines
     #[arg(long, value_name = "FILE", requires = "file")]
     pub(crate) report: Option<std::path::PathBuf>,

@@ -1,17 +1,26 @@
-//! What is made from the command line's own description: completions and manual pages.
+//! What is made from the command line's own description: completions, manual pages, the version.
 
 use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, VersionForm};
 use crate::out::{self, Exit};
 
 pub(crate) fn completions(shell: Shell) -> Exit {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "claimd", &mut text);
     out::data(String::from_utf8_lossy(&text));
+    Exit::Done
+}
+
+pub(crate) fn version(form: VersionForm) -> Exit {
+    let version = env!("CARGO_PKG_VERSION");
+    out::data(match form {
+        VersionForm::Text => format!("claimd {version}"),
+        VersionForm::Json => serde_json::json!({"name": "claimd", "version": version}).to_string(),
+    });
     Exit::Done
 }
 

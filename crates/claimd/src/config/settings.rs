@@ -273,6 +273,7 @@ impl Settings {
         positive("owner_api.bearer_lifetime", self.owner_api.bearer_lifetime.as_secs());
         positive("owner_api.refresh_lifetime", self.owner_api.refresh_lifetime.as_secs());
         positive("owner_api.activation_lifetime", self.owner_api.activation_lifetime.as_secs());
+        positive("owner_api.api_keys_per_account", self.owner_api.api_keys_per_account.into());
         positive("owner_api.applications_per_customer", self.owner_api.applications_per_customer.into());
         positive("owner_api.devices_per_customer", self.owner_api.devices_per_customer.into());
         positive("owner_api.live_viewers", self.owner_api.live_viewers as u64);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use claim_codes::import::Fault;
 use claim_codes::import::claims::{ClaimRow, Claimed, Claims};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
@@ -46,11 +47,12 @@ pub(super) fn claim(
         total += 1;
     }
     let bar = bar(total);
-    let (mut results, mut claimed) = (Vec::new(), 0);
+    let (mut results, mut claimed, mut before) = (Vec::new(), 0, 0);
     for row in rows()? {
         let row = row.map_err(|fault| unreadable(fault.to_string()))?;
         let result = one(client, application, &row, &bar)?;
         claimed += usize::from(result["result"] == "claimed");
+        before += usize::from(result["result"] == "already_yours");
         results.push(result);
         bar.inc(1);
     }
@@ -59,12 +61,41 @@ pub(super) fn claim(
         write_report(report, &results)?;
     }
     Shown::many(remote, &["row", "device", "result", "reason", "id"]).rows(&results);
-    out::talk(format!("claimed  {claimed} of {total}"));
-    Ok(match claimed {
+    let yours = if before == 0 { String::new() } else { format!("; {before} were yours already") };
+    out::talk(format!("claimed  {claimed} of {total}{yours}"));
+    Ok(match claimed + before {
         all if all == results.len() => Exit::Done,
         0 => Exit::Refused,
         _ => Exit::Partly,
     })
+}
+
+/// Reads the file and claims nothing.
+pub(super) fn check(remote: &RemoteArgs, file: &Path) -> Done<Exit> {
+    let unreadable =
+        |what: String| Stop::usage(format!("`{}`: {what}", file.display()), "give a CSV file with a header");
+    let reader = File::open(file).map_err(|error| unreadable(error.to_string()))?;
+    let rows = Claims::new(BufReader::new(reader)).map_err(|fault| unreadable(fault.to_string()))?;
+    for warning in &rows.warnings {
+        out::talk(format!("warning: column `{}` is not known and not used", warning.column));
+    }
+    let (mut total, mut invalid) = (0_u64, Vec::new());
+    for row in rows {
+        let row = row.map_err(|fault| unreadable(fault.to_string()))?;
+        total += 1;
+        if let Err(faults) = &row.claimed {
+            invalid.push(json!({"row": row.row, "device": row.device, "result": "invalid", "reason": reasons(faults)}));
+        }
+    }
+    if !invalid.is_empty() {
+        Shown::many(remote, &["row", "device", "result", "reason"]).rows(&invalid);
+    }
+    out::talk(format!("checked  {total} rows: {} invalid; nothing was claimed", invalid.len()));
+    Ok(if invalid.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+fn reasons(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("{}: {}", fault.column, fault.reason)).collect::<Vec<_>>().join("; ")
 }
 
 /// One row's claim. An empty budget is waited for.
@@ -77,19 +108,16 @@ fn one(client: &Client, application: &str, row: &ClaimRow, bar: &ProgressBar) ->
         said
     };
     let body = match &row.claimed {
-        Err(faults) => {
-            let reasons: Vec<String> =
-                faults.iter().map(|fault| format!("{}: {}", fault.column, fault.reason)).collect();
-            return Ok(said("invalid", &reasons.join("; ")));
-        }
+        Err(faults) => return Ok(said("invalid", &reasons(faults))),
         Ok(claimed) => body(claimed, row, application),
     };
     loop {
         let answer = client.send(Method::POST, "/api/v3/edcs/claim", Some(&body))?;
-        let name = answer.body["details"][0]["name"].as_str().unwrap_or_default().to_owned();
-        return Ok(match (answer.status, name.as_str()) {
+        let name = answer.name();
+        return Ok(match (answer.status, name) {
             (200, _) => {
-                let mut claimed = said("claimed", "");
+                let yours = answer.reason.as_deref() == Some("already_yours");
+                let mut claimed = said(if yours { "already_yours" } else { "claimed" }, "");
                 claimed["id"] = answer.body["device_id"].clone();
                 claimed
             }
@@ -102,7 +130,7 @@ fn one(client: &Client, application: &str, row: &ClaimRow, bar: &ProgressBar) ->
             }
             (409, "device_already_claimed") => said("already_claimed", "another account owns it"),
             (409, "id_taken") => said("refused", "the id is in use in the application"),
-            (400, _) => said("invalid", answer.body["message"].as_str().unwrap_or(&name)),
+            (400, _) => said("invalid", &answer.said()),
             _ => {
                 let stop = answer.refusal();
                 return Err(Stop { next: format!("{}; then run it again, what is claimed stays", stop.next), ..stop });

@@ -5,7 +5,7 @@ use ureq::http::Method;
 
 use super::client::{Client, segment};
 use super::show::Shown;
-use super::{Done, ended, secret, submit, sure};
+use super::{Done, Stop, ended, secret, submit, sure};
 use crate::cli::remote::claims::ClaimCommand;
 use crate::cli::remote::{RemoteArgs, With};
 use crate::out::{self, Exit};
@@ -40,14 +40,21 @@ fn try_claim(remote: &RemoteArgs, verb: &ClaimCommand) -> Done<Exit> {
             out::talk(format!("unlocked  {device}: all wrong tries at it are forgotten"));
         }
         ClaimCommand::Confirm { device, secret: given } => {
-            let shown = secret(given, "code")?;
+            let shown = given.as_deref().map(|given| secret(given, "code")).transpose()?;
             // Grouping is for people; anything else goes as it is.
-            let code = claim_codes::code::ungrouped(&shown).into_owned();
-            return confirm(remote, &client, device, &code);
+            let code = shown.map(|shown| claim_codes::code::ungrouped(&shown).into_owned());
+            return confirm(remote, &client, device, code.as_deref());
         }
         ClaimCommand::Unclaim { device } => {
-            client.ask(Method::DELETE, &path(device), None)?;
-            out::talk(format!("given back  {device}"));
+            let answer = client.send(Method::DELETE, &path(device), None)?;
+            match answer.status {
+                404 => {
+                    let what = format!("there is no claim of yours on `{device}`");
+                    return Err(Stop::new(Exit::NotFound, what, "its maker gives it back too, if it has an owner"));
+                }
+                400.. => return Err(answer.refusal()),
+                _ => out::talk(format!("given back  {device}")),
+            }
         }
         ClaimCommand::Status { device } => {
             let state = client.get(&of_device(device, "claim"))?;
@@ -70,11 +77,17 @@ fn pending(client: &Client) -> Done<Vec<Value>> {
     Ok(rows)
 }
 
-fn confirm(remote: &RemoteArgs, client: &Client, device: &str, code: &str) -> Done<Exit> {
-    let answer = client.send(Method::POST, &path(device), Some(&json!({"secretKey": code})))?;
+fn confirm(remote: &RemoteArgs, client: &Client, device: &str, code: Option<&str>) -> Done<Exit> {
+    let body = code.map_or_else(|| json!({}), |code| json!({"secretKey": code}));
+    let answer = client.send(Method::POST, &path(device), Some(&body))?;
+    let tries = answer.tries;
     let reason = match (answer.status, &answer.body) {
         (200, _) => "claimed",
         (400, Value::String(_)) => answer.reason.as_deref().unwrap_or("refused"),
+        (403, _) => {
+            let what = "your account does not claim devices: a maker's does not, and an owner's only if it may";
+            return Err(Stop::new(Exit::Forbidden, what, "sign in as the owner; see `claimd whoami`"));
+        }
         _ => return Err(answer.refusal()),
     };
     let (exit, what, why, next) = match reason {
@@ -98,12 +111,16 @@ fn confirm(remote: &RemoteArgs, client: &Client, device: &str, code: &str) -> Do
             "check both; press the device's button",
         ),
     };
-    let shown =
+    let mut shown =
         json!({"device": device, "result": if exit == Exit::Done { "claimed" } else { "refused" }, "reason": reason});
-    Shown::one(remote, &["device", "result", "reason"]).show(&shown);
+    if let Some(tries) = tries {
+        shown["triesLeft"] = tries.into();
+    }
+    Shown::one(remote, &["device", "result", "reason", "triesLeft"]).show(&shown);
     if exit != Exit::Done {
         out::talk(format!("refused  {device}: {what}"));
-        for (word, text) in [("why", why), ("next", next)] {
+        let left = tries.map(|tries| format!("; {tries} {} left", if tries == 1 { "try" } else { "tries" }));
+        for (word, text) in [("why", why.to_owned()), ("next", format!("{next}{}", left.unwrap_or_default()))] {
             if !text.is_empty() {
                 out::talk(format!("{word:<7}  {text}"));
             }

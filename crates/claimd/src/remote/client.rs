@@ -12,6 +12,10 @@ use super::{Done, Stop, profile};
 use crate::cli::remote::RemoteArgs;
 use crate::out::Exit;
 
+/// Names of refusals that are about a secret: wrong, or none that can be.
+const SECRETS: [&str; 5] =
+    ["authentication_code", "no_claim_authentication_code", "checksum_mismatch", "unknown_format", "qr_code_data"];
+
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,6 +31,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Value,
     pub(super) reason: Option<String>,
+    /// Tries that are left after a wrong secret.
+    pub(super) tries: Option<u32>,
     wait: Option<String>,
     /// A 400 of ThingsBoard's routes that is a 409 elsewhere.
     conflict: bool,
@@ -104,10 +110,11 @@ impl Client {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (reason, wait) = (header("claim-reason"), header("retry-after"));
         let conflict = header("claimd-conflict").is_some();
+        let tries = header("claim-tries-left").and_then(|tries| tries.parse().ok());
         let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, body, reason, wait, conflict })
+        Ok(Answer { status, body, reason, tries, wait, conflict })
     }
 
     /// Sends a file, as long as that takes.
@@ -172,9 +179,13 @@ impl Answer {
 
     /// What the server said, and what that means for whoever typed the command.
     pub(super) fn refusal(&self) -> Stop {
-        let said = ["detail", "message"].iter().find_map(|name| self.body[name].as_str());
-        let said = said.or(self.body.as_str()).unwrap_or("the server gave no reason").to_owned();
+        let said = self.said();
         match self.status {
+            400 if self.name() == "device_access_denied" => Stop::new(
+                Exit::Refused,
+                "the code or the device does not match, or the device is not open",
+                "check both; press the device's button (the server does not say which, so that nobody can search for devices)",
+            ),
             401 => Stop::new(Exit::Forbidden, said, "sign in: `claimd login`"),
             403 => Stop::new(Exit::Forbidden, said, "another account may do this; see `claimd whoami`"),
             404 => Stop::new(Exit::NotFound, said, "look for it with `list`"),
@@ -185,7 +196,31 @@ impl Answer {
                 Stop::new(Exit::RateLimited, said, format!("wait {wait} seconds"))
             }
             500.. => Stop::new(Exit::Unavailable, said, "try again in a moment"),
+            // What cannot be used as a secret is refused; any other request that cannot be was typed wrong.
+            400 if SECRETS.contains(&self.name()) || said.starts_with("`claim_authentication_code`") => {
+                Stop::new(Exit::Refused, said, "")
+            }
+            400 | 413 | 414 | 422 => Stop::usage(said, ""),
             _ => Stop::new(Exit::Refused, said, ""),
+        }
+    }
+
+    /// The Things Stack's name of a refusal; else nothing.
+    pub(super) fn name(&self) -> &str {
+        self.body["details"][0]["name"].as_str().unwrap_or_default()
+    }
+
+    /// What the server said, without the wrapping of its face.
+    pub(super) fn said(&self) -> String {
+        let said = ["detail", "message"].iter().find_map(|name| self.body[name].as_str());
+        let said = said.or(self.body.as_str()).unwrap_or("the server gave no reason");
+        // `error:NAMESPACE:NAME (TEXT)`
+        let inner = said.strip_prefix("error:").and_then(|said| said.strip_suffix(')'));
+        let inner = inner.and_then(|said| said.split_once(" (")).map(|(_, text)| text);
+        match inner.unwrap_or(said) {
+            "Requested item wasn't found!" => "there is no such thing, or none of yours".to_owned(),
+            "You don't have permission to perform this operation!" => "your account may not do this".to_owned(),
+            text => text.to_owned(),
         }
     }
 }

@@ -55,12 +55,22 @@ fn try_gateway(remote: &RemoteArgs, verb: &GatewayCommand) -> Done<Exit> {
     Ok(Exit::Done)
 }
 
-fn device(client: &Client, name: &str) -> Done<Value> {
-    client.get(&format!("/api/tenant/devices?deviceName={}", segment(name)))
+/// A device of the tenant, by its name.
+fn named(client: &Client, name: &str) -> Done<Value> {
+    let answer = client.send(Method::GET, &format!("/api/tenant/devices?deviceName={}", segment(name)), None)?;
+    match answer.status {
+        404 => Err(Stop::new(
+            Exit::NotFound,
+            format!("there is no device named `{name}`"),
+            "a name may differ from the id",
+        )),
+        400.. => Err(answer.refusal()),
+        _ => Ok(answer.body),
+    }
 }
 
 fn by_name(client: &Client, name: &str) -> Done<Value> {
-    let found = device(client, name)?;
+    let found = named(client, name)?;
     if found["additionalInfo"]["gateway"] == true {
         return Ok(found);
     }
@@ -83,9 +93,9 @@ fn relations(client: &Client, ends: &Ends, relate: bool) -> Done {
         None => ends.device.clone(),
         Some(file) => lines(file)?,
     };
-    let gateway = id(&device(client, &ends.gateway)?);
+    let gateway = id(&by_name(client, &ends.gateway)?);
     // All are found before the first is related, so that a slip of the pen changes nothing.
-    let ids = names.iter().map(|name| Ok(id(&device(client, name)?))).collect::<Done<Vec<_>>>()?;
+    let ids = names.iter().map(|name| Ok(id(&named(client, name)?))).collect::<Done<Vec<_>>>()?;
     for device in &ids {
         if relate {
             let end = |id: &str| json!({"entityType": "DEVICE", "id": id});
@@ -97,7 +107,8 @@ fn relations(client: &Client, ends: &Ends, relate: bool) -> Done {
         }
     }
     let what = if relate { "speaks for" } else { "speaks no more for" };
-    out::talk(format!("{} {what} {} devices", ends.gateway, ids.len()));
+    let devices = if ids.len() == 1 { "device" } else { "devices" };
+    out::talk(format!("{} {what} {} {devices}", ends.gateway, ids.len()));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ mod progress;
 mod report;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +36,12 @@ fn try_import(args: &ImportArgs) -> Done<Exit> {
     let client = Client::of(&args.remote)?;
     if args.generate_codes.is_some() && args.codes_out.is_none() && !args.dry_run {
         return Err(Stop::usage("the codes that are made leave once, in a file", "give --codes-out FILE"));
+    }
+    if args.report.is_some() && args.file.as_deref() == Some(Path::new("-")) {
+        return Err(Stop::usage(
+            "standard input is gone when bad rows are copied from it",
+            "name a file, or leave --report out",
+        ));
     }
     if let Some(application) = &args.application {
         // Refused before the file is sent, and not in the middle of it.
@@ -227,19 +233,40 @@ fn try_export(args: &ExportArgs) -> Done<Exit> {
         segment(&args.format),
         args.codes
     );
+    let progress = Progress::start(args.progress, "exporting (lines)", None);
     match &args.out {
-        None => client.download(&path, &mut io::stdout().lock())?,
-        Some(out) => {
-            let mut file = codes::new_file(out)?;
+        None => client.download(&path, &mut Lines { writer: io::stdout().lock(), progress: &progress })?,
+        Some(to) => {
+            let mut file = codes::new_file(to)?;
             let synced = client
-                .download(&path, &mut file)
-                .and_then(|()| file.sync_all().map_err(|error| codes::unwritten(out, &error)));
+                .download(&path, &mut Lines { writer: &mut file, progress: &progress })
+                .and_then(|()| file.sync_all().map_err(|error| codes::unwritten(to, &error)));
             if let Err(stop) = synced {
                 // Half an export looks like a whole one.
-                let _ = std::fs::remove_file(out);
+                let _ = std::fs::remove_file(to);
                 return Err(stop);
             }
+            drop(progress);
+            out::talk(format!("exported  {} to {}", args.application, to.display()));
         }
     }
     Ok(Exit::Done)
+}
+
+/// Counts the lines that go through.
+struct Lines<'a, W> {
+    writer: W,
+    progress: &'a Progress,
+}
+
+impl<W: Write> Write for Lines<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.writer.write(bytes)?;
+        self.progress.advance(bytes[..count].iter().filter(|byte| **byte == b'\n').count() as u64);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
 }

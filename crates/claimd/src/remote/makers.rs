@@ -168,10 +168,20 @@ fn try_device(remote: &RemoteArgs, verb: &DeviceCommand) -> Done<Exit> {
         }
         DeviceCommand::Claim(args) => {
             if let Some(file) = &args.file {
+                if args.dry_run {
+                    return bulk::check(remote, file);
+                }
                 return bulk::claim(remote, &client, &args.application, file, args.report.as_deref());
             }
-            let claimed = client.ask(Method::POST, "/api/v3/edcs/claim", Some(&claim_body(args)?))?;
-            Shown::one(remote, &["application_ids.application_id", "device_id", "dev_eui", "join_eui"]).show(&claimed);
+            let claimed = client.send(Method::POST, "/api/v3/edcs/claim", Some(&claim_body(args)?))?;
+            if claimed.status >= 400 {
+                return Err(claimed.refusal());
+            }
+            Shown::one(remote, &["application_ids.application_id", "device_id", "dev_eui", "join_eui"])
+                .show(&claimed.body);
+            if claimed.reason.as_deref() == Some("already_yours") {
+                out::talk("it was yours already; nothing was changed");
+            }
         }
         DeviceCommand::Unclaim { application, devices } => return unclaim(&client, application, devices),
         DeviceCommand::Token(TokenCommand::Rotate { application, device, yes }) => {
@@ -276,13 +286,24 @@ fn freeze(client: &Client, application: &str, device: &str, frozen: bool, reason
     client.ask(Method::PUT, &place(application, device), Some(&body))
 }
 
+/// The Things Stack's route knows devices by their EUIs; one without is given back by its name.
+fn give_back(client: &Client, application: &str, device: &str) -> Done {
+    let path = format!("/api/v3/edcs/claim/{}/devices/{}", segment(application), segment(device));
+    let answer = client.send(Method::DELETE, &path, None)?;
+    if answer.name() == "no_euis" {
+        let name = client.get(&place(application, device))?["name"].as_str().unwrap_or_default().to_owned();
+        let path = format!("/api/customer/device/{}/claim", segment(&name));
+        return client.ask(Method::DELETE, &path, None).map(drop);
+    }
+    if answer.status < 400 { Ok(()) } else { Err(answer.refusal()) }
+}
+
 /// Each by itself; 8 when some could not be given back.
 fn unclaim(client: &Client, application: &str, devices: &[String]) -> Done<Exit> {
     let mut failed = Vec::new();
     for device in devices {
-        let path = format!("/api/v3/edcs/claim/{}/devices/{}", segment(application), segment(device));
-        match client.ask(Method::DELETE, &path, None) {
-            Ok(_) => out::talk(format!("given back  {device}")),
+        match give_back(client, application, device) {
+            Ok(()) => out::talk(format!("given back  {device}")),
             Err(stop) if matches!(stop.exit, Exit::NotFound | Exit::Conflict | Exit::Refused) => {
                 out::talk(format!("refused  {device}: {}", stop.what));
                 failed.push(stop);

@@ -7,6 +7,7 @@ use claim::{Eui64, Secret};
 use claim_codes::image::Symbol;
 use claim_codes::qr::{EndDevice, Format, write};
 use serde_json::{Value, json};
+use ureq::http::Method;
 
 use super::client::{Client, segment};
 use super::show::Shown;
@@ -34,10 +35,37 @@ fn try_qr(args: &QrArgs) -> Done<Exit> {
         None if args.all => client.all(&devices)?,
         None => return Err(Stop::usage("which device?", "name one, or say --all")),
     };
+    // One that cannot be drawn keeps nobody else's label back.
+    let mut missing = Vec::new();
     for device in &found {
-        draw(args, &client, &devices, device, format)?;
+        match draw(args, &client, &devices, device, format) {
+            Ok(()) => {}
+            Err(stop) if args.all && stop.exit == Exit::Refused => {
+                out::talk(format!("refused  {}", stop.what));
+                missing.push(stop);
+            }
+            Err(stop) => return Err(stop),
+        }
     }
-    Ok(Exit::Done)
+    match missing.pop() {
+        None => Ok(Exit::Done),
+        Some(stop) if missing.len() + 1 == found.len() => Err(stop),
+        Some(_) => {
+            out::talk(format!("drew  {} of {}", found.len() - missing.len() - 1, found.len()));
+            Ok(Exit::Partly)
+        }
+    }
+}
+
+/// A link leads to where people reach the server, which the server knows and we need not.
+fn link(client: &Client, device: &EndDevice) -> Done<Secret<String>> {
+    let mut end_device = json!({"ids": {"device_id": device.name}});
+    if let Some(code) = &device.code {
+        end_device["claim_authentication_code"] = json!({"value": code.expose()});
+    }
+    let body = json!({"format_id": Format::ClaimdUrl.id(), "end_device": end_device});
+    let made = client.ask(Method::POST, "/api/v3/qr-codes/end-devices", Some(&body))?;
+    Ok(Secret::new(made["text"].as_str().unwrap_or_default().to_owned()))
 }
 
 fn draw(args: &QrArgs, client: &Client, devices: &str, device: &Value, format: Format) -> Done {
@@ -60,7 +88,10 @@ fn draw(args: &QrArgs, client: &Client, devices: &str, device: &Value, format: F
         ..EndDevice::default()
     };
     let refused = |what: String| Stop::new(Exit::Refused, format!("{id}: {what}"), "try another --format or --size");
-    let text = write(format, &payload, client.url()).map_err(|fault| refused(fault.to_string()))?;
+    let text = match format {
+        Format::ClaimdUrl => link(client, &payload)?,
+        _ => write(format, &payload, client.url()).map_err(|fault| refused(fault.to_string()))?,
+    };
     let symbol = Symbol::new(text.expose()).map_err(|fault| refused(fault.to_string()))?;
     let (bytes, ending) = match args.image {
         Image::Utf8 => {

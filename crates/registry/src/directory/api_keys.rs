@@ -8,9 +8,6 @@ use super::{accounts, found};
 use crate::rows;
 use crate::writer::Fault;
 
-/// Keys of one account.
-const PER_ACCOUNT: i64 = 100;
-
 fn read(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
     Ok(ApiKey {
         id: ApiKeyId::from_bytes(rows::bytes(row, 0)?),
@@ -23,11 +20,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
 
 pub(super) fn create(connection: &Connection, draft: &ApiKeyDraft, now: Timestamp) -> Result<ApiKey, Fault> {
     let account = found(accounts::one(connection, draft.account)?, "account")?;
-    let count: i64 = connection
+    let count: u32 = connection
         .prepare_cached("SELECT count(*) FROM api_key WHERE account = ?1")?
         .query_row([draft.account.as_bytes()], |row| row.get(0))?;
-    if count >= PER_ACCOUNT {
-        return Err(DirectoryError::Refused("an account has at most 100 API keys; remove one that is not used").into());
+    if count >= draft.most {
+        return Err(DirectoryError::Full { what: "API keys", most: draft.most }.into());
     }
     let id = ApiKeyId::random();
     connection

@@ -1,14 +1,15 @@
 //! Devices as their maker sees them.
 
+use claim::applications::By;
 use claim::directory::{CredentialView, DeviceDraft, DeviceRecord, DirectoryError, Page, PageRequest};
-use claim::event::Evidence;
+use claim::event::{Evidence, MakerEvent};
 use claim::{CustomerId, DeviceId, DeviceName, TenantId, Timestamp, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::credentials::{self, Vault};
 use super::{customers, found, page, profiles, taken};
 use crate::claims::{Audit, standing};
-use crate::listings;
+use crate::listings::{self, Deed};
 use crate::lookup::Forget;
 use crate::outbox;
 use crate::rows;
@@ -78,8 +79,13 @@ pub(super) fn save(
     vault: &Vault,
     tenant: TenantId,
     draft: &DeviceDraft,
-    now: Timestamp,
+    by: By,
 ) -> Result<(DeviceRecord, Option<CredentialView>), Fault> {
+    let now = by.now;
+    let deed = |id: &DeviceId, event, after: &mut After| {
+        let name = draft.name.as_str();
+        Deed { tenant, subject: id.as_bytes(), name, event, reason: None }.record(connection, after, by)
+    };
     let profile = match (draft.profile, &draft.profile_name) {
         (Some(id), _) => Some(found(profiles::one(connection, tenant, id)?, "device profile")?.id),
         (None, Some(name)) => Some(found(profiles::by_name(connection, tenant, name)?, "device profile")?),
@@ -114,6 +120,7 @@ pub(super) fn save(
             .map_err(taken("name"))?;
         let credential = credentials::create(connection, after, vault, (tenant, id), draft.credential.as_ref(), now)?;
         after.forget.push(Forget::Device(id));
+        deed(&id, MakerEvent::DeviceRegistered, after)?;
         let record = found(one(connection, tenant, id)?, "device")?;
         return Ok((record, Some(credential)));
     };
@@ -138,6 +145,7 @@ pub(super) fn save(
         Some(draft) => Some(credentials::replace(connection, after, vault, (tenant, id), draft, now)?),
     };
     after.forget.push(Forget::Device(id));
+    deed(&id, MakerEvent::DeviceChanged, after)?;
     if before.gateway != draft.gateway || before.name != draft.name {
         // A session keeps what it signed in as: it must sign in again.
         outbox::insert(connection, tenant, id, draft.name.as_str(), outbox::Kind::CredentialRevoked, now)?;
@@ -151,7 +159,7 @@ pub(crate) fn delete(
     after: &mut After,
     tenant: TenantId,
     id: DeviceId,
-    now: Timestamp,
+    by: By,
 ) -> Result<(), Fault> {
     let record = found(one(connection, tenant, id)?, "device")?;
     credentials::forget(connection, after, id)?;
@@ -165,9 +173,10 @@ pub(crate) fn delete(
     connection
         .prepare_cached("DELETE FROM device WHERE id = ?1 AND tenant = ?2")?
         .execute(params![id.as_bytes(), tenant.as_bytes()])?;
-    outbox::insert(connection, tenant, id, record.name.as_str(), outbox::Kind::CredentialRevoked, now)?;
-    after.event = true;
-    Ok(())
+    outbox::insert(connection, tenant, id, record.name.as_str(), outbox::Kind::CredentialRevoked, by.now)?;
+    let (subject, name) = (id.as_bytes(), record.name.as_str());
+    let deed = Deed { tenant, subject, name, event: MakerEvent::DeviceDeleted, reason: None };
+    Ok(deed.record(connection, after, by)?)
 }
 
 pub(super) fn assign_by_admin(

@@ -1,10 +1,13 @@
 //! What a maker sets on a device for claiming: `claimingAllowed`, `claimingData`, relations to gateways.
 
+use claim::applications::By;
 use claim::directory::{ClaimSettings, ClaimSettingsChange, DirectoryError};
+use claim::event::MakerEvent;
 use claim::{DeviceId, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{devices, found};
+use crate::listings::Deed;
 use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
@@ -33,9 +36,14 @@ pub(super) fn change(
     after: &mut After,
     (tenant, device): (TenantId, DeviceId),
     change: &ClaimSettingsChange,
-    now: Timestamp,
+    by: By,
 ) -> Result<(), Fault> {
-    found(devices::one(connection, tenant, device)?, "device")?;
+    let now = by.now;
+    let record = found(devices::one(connection, tenant, device)?, "device")?;
+    let deed = |event, after: &mut After| {
+        let name = record.name.as_str();
+        Deed { tenant, subject: device.as_bytes(), name, event, reason: None }.record(connection, after, by)
+    };
     let key = params![device.as_bytes(), tenant.as_bytes()];
     if let Some(allowed) = change.claiming_allowed {
         connection
@@ -44,6 +52,7 @@ pub(super) fn change(
                  WHERE id = ?1 AND tenant = ?2",
             )?
             .execute(params![key[0], key[1], allowed, allowed.map(|_| now.as_millis())])?;
+        deed(MakerEvent::ClaimingAllowedChanged, after)?;
     }
     if let Some(code) = &change.claiming_data {
         let (digest, until) = code.map(|(digest, until)| (*digest.as_bytes(), until.as_millis())).unzip();
@@ -54,6 +63,7 @@ pub(super) fn change(
                  version = version + 1 WHERE id = ?1 AND tenant = ?2",
             )?
             .execute(params![key[0], key[1], digest, until, code.map(|_| now.as_millis())])?;
+        deed(if code.is_some() { MakerEvent::CodeSet } else { MakerEvent::CodeDeleted }, after)?;
     }
     after.forget.push(Forget::Device(device));
     Ok(())

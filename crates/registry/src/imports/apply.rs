@@ -207,7 +207,7 @@ impl Work<'_> {
                 codes::store(self.connection, self.vault, self.tenant, device.device, code, self.by.now)?;
                 events.push(MakerEvent::CodeSet);
             }
-            (Some(_), Some(kept)) if !good.generated => {
+            (_, Some(kept)) if !good.generated => {
                 let window = merged_window(good, device).ok_or(DirectoryError::Refused("the window would be empty"))?;
                 if window != (kept.from, kept.until) {
                     codes::set_window(self.connection, device.device, window.0, window.1)?;

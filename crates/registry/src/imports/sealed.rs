@@ -46,6 +46,8 @@ struct Waiting {
     claiming_allowed: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
+    #[serde(default)]
+    window: (Option<i64>, Option<i64>),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     app_key: Option<Zeroizing<[u8; 16]>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,6 +95,7 @@ impl Waiting {
                 until: code.until.map(Timestamp::as_millis),
                 generated: good.generated,
             }),
+            window: (good.window.0.map(Timestamp::as_millis), good.window.1.map(Timestamp::as_millis)),
             app_key: key(&keys.app_key),
             nwk_key: key(&keys.nwk_key),
             root_keys_exposed: good.root_keys_exposed,
@@ -123,6 +126,7 @@ impl Waiting {
                 from: code.from.map(Timestamp::from_millis),
                 until: code.until.map(Timestamp::from_millis),
             }),
+            window: (self.window.0.map(Timestamp::from_millis), self.window.1.map(Timestamp::from_millis)),
             generated,
             root_keys: RootKeys {
                 app_key: self.app_key.map(|key| Secret::new(*key)),

@@ -342,10 +342,7 @@ pub(super) fn remove(
     if device.owner.is_some() {
         return Err(DirectoryError::InUse("the device has an owner; unclaim it first").into());
     }
-    devices::delete(connection, after, tenant, device.device, by.now)?;
-    let subject = device.device.as_bytes();
-    let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::DeviceDeleted, reason: None };
-    Ok(deed.record(connection, after, by)?)
+    devices::delete(connection, after, tenant, device.device, by)
 }
 
 pub(super) fn change(

@@ -14,9 +14,9 @@ pub(crate) enum ClaimCommand {
     Confirm {
         /// Its name
         device: String,
-        /// The code, `@FILE`, or `-` for standard input
+        /// The code, `@FILE`, or `-` for standard input; without it only what was announced without one is claimed
         #[arg(long, value_name = "CODE")]
-        secret: String,
+        secret: Option<String>,
     },
     /// Give a device back, by its name
     Unclaim { device: String },
