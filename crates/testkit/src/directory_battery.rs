@@ -476,5 +476,5 @@ pub async fn an_api_key_acts_as_its_account_until_it_ends<D: AuditLog + Director
         .map(|row| row.action)
         .collect();
     assert_eq!(audited.iter().filter(|action| *action == "api_key.deleted").count(), 1);
-    assert_eq!(audited.iter().filter(|action| *action == "api_key.created").count(), 102);
+    assert_eq!(audited.iter().filter(|action| *action == "api_key.created").count(), 7);
 }
