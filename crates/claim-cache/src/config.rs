@@ -11,6 +11,8 @@ pub enum Backend {
     /// This process's memory, with a journal on disk.
     #[default]
     Memory,
+    /// A Redis or Valkey server that several nodes share.
+    Redis,
 }
 
 /// What an acknowledged claim survives.
@@ -34,7 +36,8 @@ pub struct Config {
     pub backend: Backend,
     /// What an acknowledged claim survives.
     pub durability: Durability,
-    /// Most pending claims in all. 0 means the smaller of 10,000,000 and what a quarter of the memory holds.
+    /// Most pending claims in all. 0 means the smaller of 10,000,000 and what a quarter of the memory holds; with Redis,
+    /// whose memory is another machine's, 10,000,000.
     pub max_pending: u64,
     /// Most pending claims of one tenant.
     pub max_pending_per_tenant: u64,
@@ -51,6 +54,14 @@ pub struct Config {
     pub rate_senders: usize,
     /// Most addresses whose refused credentials are counted (IPv6 by /64); beyond that an old one is forgotten.
     pub rate_addresses: usize,
+    /// With Redis: `redis://user:password@host:port/database` or `unix:///path`.
+    pub redis_url: String,
+    /// With Redis: what all keys begin with, between braces. Nodes that share claims share it.
+    pub redis_prefix: String,
+    /// With Redis: replicas that must have a claim before its ack.
+    pub redis_wait_replicas: u32,
+    /// With Redis: requests that may wait for the server; beyond that claims are refused.
+    pub redis_queue: usize,
 }
 
 impl Default for Config {
@@ -66,6 +77,10 @@ impl Default for Config {
             attempt_keys: 1_000_000,
             rate_senders: 1_000_000,
             rate_addresses: 65_536,
+            redis_url: "redis://127.0.0.1:6379".to_owned(),
+            redis_prefix: "claimd".to_owned(),
+            redis_wait_replicas: 0,
+            redis_queue: 65_536,
         }
     }
 }
@@ -82,6 +97,14 @@ impl Config {
     pub fn max_pending(&self) -> u64 {
         match self.max_pending {
             0 => automatic(memory_bytes()),
+            limit => limit,
+        }
+    }
+
+    /// The bound on pending claims in a shared store.
+    pub(crate) fn redis_max_pending(&self) -> u64 {
+        match self.max_pending {
+            0 => AUTOMATIC_MOST,
             limit => limit,
         }
     }
