@@ -77,7 +77,7 @@ impl Default for Config {
             attempt_keys: 1_000_000,
             rate_senders: 1_000_000,
             rate_addresses: 65_536,
-            redis_url: "redis://127.0.0.1:6379".to_owned(),
+            redis_url: String::new(),
             redis_prefix: "claimd".to_owned(),
             redis_wait_replicas: 0,
             redis_queue: 65_536,
@@ -99,6 +99,20 @@ impl Config {
             0 => automatic(memory_bytes()),
             limit => limit,
         }
+    }
+
+    /// What cannot be, each with what to do about it. Does not show the address, which may hold a password.
+    pub fn faults(&self) -> Vec<(String, &'static str)> {
+        let mut faults = Vec::new();
+        if self.backend == Backend::Redis && self.redis_url.is_empty() {
+            let next = "give one like redis://user:password@host:6379/0, by CLAIMD_CLAIM_CACHE__REDIS_URL_FILE if it holds a password";
+            faults.push(("`claim_cache.redis_url` is empty, with `claim_cache.backend` = \"redis\"".to_owned(), next));
+        }
+        if self.redis_prefix.is_empty() || self.redis_prefix.contains(['{', '}']) {
+            let what = format!("`claim_cache.redis_prefix` is \"{}\"", self.redis_prefix);
+            faults.push((what, "give a name without braces; they are put around it"));
+        }
+        faults
     }
 
     /// The bound on pending claims in a shared store.
@@ -140,6 +154,21 @@ mod tests {
         assert_eq!(automatic(None), 1_000_000);
         let config = Config { max_pending: 7, ..Config::default() };
         assert_eq!(config.max_pending(), 7);
+    }
+
+    #[test]
+    fn a_shared_store_needs_an_address_and_a_prefix_without_braces() {
+        assert!(Config::default().faults().is_empty());
+        let redis = Config { backend: Backend::Redis, ..Config::default() };
+        assert!(redis.faults()[0].0.contains("claim_cache.redis_url"));
+        let redis = Config { redis_url: "redis://claimd:hunter2@host".to_owned(), ..redis };
+        assert!(redis.faults().is_empty());
+        for prefix in ["", "a{b}", "}"] {
+            let config = Config { redis_prefix: prefix.to_owned(), ..redis.clone() };
+            let faults = config.faults();
+            assert!(faults.len() == 1 && faults[0].0.contains("claim_cache.redis_prefix"), "{faults:?}");
+            assert!(!faults[0].0.contains("hunter2"));
+        }
     }
 
     #[test]

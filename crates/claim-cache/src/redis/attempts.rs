@@ -51,7 +51,7 @@ impl RedisAttempts {
         budgets: &AttemptBudgets,
         now: Timestamp,
     ) -> Result<Reservation, ReserveError> {
-        // Twice: the mark may be gone, and is then set anew.
+        // Twice: the mark may be gone, or the connection was made for this very request.
         for _ in 0..2 {
             let connection = self.store.link.connections();
             if self.whole_behind.load(Ordering::Acquire) != connection {
@@ -61,7 +61,14 @@ impl RedisAttempts {
                 Said::Lost => {
                     let _ = self.whole_behind.compare_exchange(connection, 0, Ordering::AcqRel, Ordering::Relaxed);
                 }
-                Said::Left(left) => return Ok(Reservation { keys, at: now, left }),
+                Said::Left(left) => {
+                    let reservation = Reservation { keys, at: now, left };
+                    if self.store.link.connections() == connection {
+                        return Ok(reservation);
+                    }
+                    // Perhaps counted where tries are missing: not evaluated, so not charged.
+                    self.refund(reservation).await.map_err(|Unavailable| ReserveError::Unavailable)?;
+                }
                 Said::Spent(scope, retry_after) => return Err(ReserveError::Exhausted { scope, retry_after }),
             }
         }

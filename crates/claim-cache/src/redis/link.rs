@@ -14,8 +14,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 
-use super::server::{self, ServerFault};
 use super::scripts;
+use super::server::{self, ServerFault};
 
 /// Commands in a pipeline, but for a larger batch of one caller.
 const PIPELINE: usize = 100;
@@ -270,5 +270,41 @@ async fn connect(options: &LinkOptions) -> Result<MultiplexedConnection, ServerF
 impl From<RedisError> for ServerFault {
     fn from(error: RedisError) -> Self {
         Self::Connection(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn more_requests_than_may_wait_are_refused_at_once() {
+        // Nobody takes anything out.
+        let (jobs, _waiting) = mpsc::channel(2);
+        let link = Link { jobs, patience: Duration::from_secs(60), state: Arc::default() };
+        let mut context = Context::from_waker(Waker::noop());
+        let ask = || link.ask(vec![redis::cmd("PING")], Kind::Passing);
+        let (mut first, mut second) = (pin!(ask()), pin!(ask()));
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        assert_eq!(ask().await, Err(Unavailable));
+    }
+
+    #[tokio::test]
+    async fn what_too_few_replicas_have_is_not_acked() {
+        for (reached, kept) in [(0, Err(Unavailable)), (1, Err(Unavailable)), (2, Ok(vec![Value::Int(7)]))] {
+            let (reply, answer) = oneshot::channel();
+            let (passing, passed) = oneshot::channel();
+            let jobs = vec![
+                Job { commands: vec![redis::cmd("PING")], kind: Kind::Kept, reply },
+                Job { commands: vec![redis::cmd("PING")], kind: Kind::Passing, reply: passing },
+            ];
+            hand_out(jobs, vec![Value::Int(7), Value::Int(8), Value::Int(reached)], 2);
+            assert_eq!(answer.await.unwrap(), kept);
+            assert_eq!(passed.await.unwrap(), Ok(vec![Value::Int(8)]));
+        }
     }
 }

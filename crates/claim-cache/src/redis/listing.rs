@@ -81,7 +81,9 @@ async fn claims_of(
     }
     let Value::Array(values) = store.link.one(read, Kind::Passing).await? else { return Err(Unavailable) };
     let claim = |(value, device): (Value, &DeviceId)| match value {
-        Value::BulkString(value) => layout::unpack(*device, &value).filter(|seen| seen.live(now)).map(|seen| seen.claim),
+        Value::BulkString(value) => {
+            layout::unpack(*device, &value).filter(|seen| seen.live(now)).map(|seen| seen.claim)
+        }
         _ => None,
     };
     Ok(values.into_iter().zip(devices).filter_map(claim).filter(|claim| claim.tenant == tenant).collect())

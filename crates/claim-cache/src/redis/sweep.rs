@@ -50,7 +50,11 @@ impl RedisClaimCache {
     /// Looks at what has ended since the last sweep; what the [`RedisSweeper`] does each second. `on_expired` is called for
     /// each claim that has ended unclaimed, five seconds after its end at the earliest. Counts out what ended 30 s ago.
     /// Returns how many claims were told of.
-    pub async fn sweep(&self, now: Timestamp, on_expired: &mut (dyn FnMut(DeviceId) + Send)) -> Result<usize, Unavailable> {
+    pub async fn sweep(
+        &self,
+        now: Timestamp,
+        on_expired: &mut (dyn FnMut(DeviceId) + Send),
+    ) -> Result<usize, Unavailable> {
         let mut cursor = self.cursor.lock().await;
         let told = tell(&self.store, &mut cursor, now.minus(LAG), on_expired).await;
         self.expired.fetch_add(*told.as_ref().unwrap_or(&0) as u64, Ordering::Relaxed);

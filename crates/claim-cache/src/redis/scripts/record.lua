@@ -9,7 +9,8 @@ if live and old:byte(2) == 0 and value:byte(2) == 1 then
 end
 local tenant = value:sub(3, 18)
 local member = tenant .. ARGV[4]
-if not redis.call('ZSCORE', KEYS[2], member) then
+-- What is live has its place already, if its tenant is the same.
+if not live or old:sub(3, 18) ~= tenant then
   local full = redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5])
   if full or tonumber(redis.call('HGET', KEYS[3], tenant) or 0) >= tonumber(ARGV[6]) then
     local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
