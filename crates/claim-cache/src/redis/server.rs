@@ -1,9 +1,16 @@
 //! Whether a server may keep claims.
 
 use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+
+use super::sweep::{number, texts};
+
+/// How far its clock may be from ours. It forgets a claim by its own clock, eleven minutes after the end: one that is far
+/// ahead would forget what is pending.
+const SKEW: Duration = Duration::from_secs(60);
 
 /// What is wrong with a server.
 #[derive(Debug)]
@@ -18,6 +25,8 @@ pub(super) enum ServerFault {
     Evicts(String),
     /// It is older than the commands that are used.
     TooOld(String),
+    /// Its clock is so far from ours.
+    Skewed(Duration),
 }
 
 impl fmt::Display for ServerFault {
@@ -28,6 +37,13 @@ impl fmt::Display for ServerFault {
             Self::NotServing(code) => write!(f, "`claim_cache.redis_url`: the server refuses commands with {code}"),
             Self::Evicts(policy) => {
                 write!(f, "`claim_cache.redis_url`: the server's maxmemory-policy is {policy}; it must be noeviction")
+            }
+            Self::Skewed(by) => {
+                write!(
+                    f,
+                    "`claim_cache.redis_url`: the server's clock is {} s from ours; it must be within 60 s",
+                    by.as_secs()
+                )
             }
             Self::TooOld(version) => {
                 write!(f, "`claim_cache.redis_url`: the server's version is {version}; it must be 7.0 or later")
@@ -44,8 +60,11 @@ pub(super) fn is_elsewhere(code: &str) -> bool {
 /// Reads INFO, since CONFIG is closed on many managed servers.
 pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), ServerFault> {
     let mut pipeline = redis::pipe();
-    pipeline.cmd("INFO").arg("memory").cmd("INFO").arg("server");
-    let values = connection.send_packed_commands(&pipeline, 0, 2).await?;
+    pipeline.cmd("INFO").arg("memory").cmd("INFO").arg("server").cmd("TIME");
+    let mut values = connection.send_packed_commands(&pipeline, 0, 3).await?;
+    let time = texts(values.pop().unwrap_or(Value::Nil));
+    let seconds = time.first().and_then(|seconds| number(seconds)).ok_or(ServerFault::Silent)?;
+    judge_clock(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)), SystemTime::now())?;
     let mut text = String::new();
     for value in values {
         match value {
@@ -57,6 +76,12 @@ pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), 
         text.push('\n');
     }
     judge(&text)
+}
+
+/// `theirs`: since 1970, in whole seconds.
+fn judge_clock(theirs: Duration, ours: SystemTime) -> Result<(), ServerFault> {
+    let skew = ours.duration_since(UNIX_EPOCH).unwrap_or_default().abs_diff(theirs);
+    if skew > SKEW { Err(ServerFault::Skewed(skew)) } else { Ok(()) }
 }
 
 fn judge(info: &str) -> Result<(), ServerFault> {
@@ -76,6 +101,14 @@ fn judge(info: &str) -> Result<(), ServerFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_whose_clock_is_more_than_a_minute_off_may_not() {
+        let ours = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (theirs, fine) in [(1_000_060, true), (1_000_061, false), (999_940, true), (999_939, false), (0, false)] {
+            assert_eq!(judge_clock(Duration::from_secs(theirs), ours).is_ok(), fine, "{theirs}");
+        }
+    }
 
     #[test]
     fn only_a_server_of_version_7_that_never_evicts_may_keep_claims() {
