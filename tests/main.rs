@@ -27,6 +27,7 @@ mod owners;
 mod promises;
 mod refusals;
 mod roles;
+mod shared_claims;
 mod snippets;
 mod stack;
 mod watch;

@@ -15,6 +15,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "/usr/bin/cc"),
     ("curl", "/usr/bin/curl"),
     ("jq", "/usr/bin/jq"),
+    ("redis-server", "/usr/bin/redis-server"),
     ("zbar-tools", "/usr/bin/zbarimg"),
     ("nodejs", "/usr/bin/node"),
     ("python3", "/usr/bin/python3"),

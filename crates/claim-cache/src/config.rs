@@ -11,6 +11,8 @@ pub enum Backend {
     /// This process's memory, with a journal on disk.
     #[default]
     Memory,
+    /// A Redis or Valkey server that several nodes share.
+    Redis,
 }
 
 /// What an acknowledged claim survives.
@@ -34,7 +36,8 @@ pub struct Config {
     pub backend: Backend,
     /// What an acknowledged claim survives.
     pub durability: Durability,
-    /// Most pending claims in all. 0 means the smaller of 10,000,000 and what a quarter of the memory holds.
+    /// Most pending claims in all. 0 means the smaller of 10,000,000 and what a quarter of the memory holds; with Redis,
+    /// whose memory is another machine's, 10,000,000.
     pub max_pending: u64,
     /// Most pending claims of one tenant.
     pub max_pending_per_tenant: u64,
@@ -51,6 +54,14 @@ pub struct Config {
     pub rate_senders: usize,
     /// Most addresses whose refused credentials are counted (IPv6 by /64); beyond that an old one is forgotten.
     pub rate_addresses: usize,
+    /// With Redis: `redis://user:password@host:port/database` or `unix:///path`.
+    pub redis_url: String,
+    /// With Redis: what all keys begin with, between braces. Nodes that share claims share it.
+    pub redis_prefix: String,
+    /// With Redis: replicas that must have a claim before its ack.
+    pub redis_wait_replicas: u32,
+    /// With Redis: requests that may wait for the server; beyond that claims are refused.
+    pub redis_queue: usize,
 }
 
 impl Default for Config {
@@ -66,6 +77,10 @@ impl Default for Config {
             attempt_keys: 1_000_000,
             rate_senders: 1_000_000,
             rate_addresses: 65_536,
+            redis_url: String::new(),
+            redis_prefix: "claimd".to_owned(),
+            redis_wait_replicas: 0,
+            redis_queue: 65_536,
         }
     }
 }
@@ -82,6 +97,28 @@ impl Config {
     pub fn max_pending(&self) -> u64 {
         match self.max_pending {
             0 => automatic(memory_bytes()),
+            limit => limit,
+        }
+    }
+
+    /// What cannot be, each with what to do about it. Does not show the address, which may hold a password.
+    pub fn faults(&self) -> Vec<(String, &'static str)> {
+        let mut faults = Vec::new();
+        if self.backend == Backend::Redis && self.redis_url.is_empty() {
+            let next = "give one like redis://user:password@host:6379/0, by CLAIMD_CLAIM_CACHE__REDIS_URL_FILE if it holds a password";
+            faults.push(("`claim_cache.redis_url` is empty, with `claim_cache.backend` = \"redis\"".to_owned(), next));
+        }
+        if self.redis_prefix.is_empty() || self.redis_prefix.contains(['{', '}']) {
+            let what = format!("`claim_cache.redis_prefix` is \"{}\"", self.redis_prefix);
+            faults.push((what, "give a name without braces; they are put around it"));
+        }
+        faults
+    }
+
+    /// The bound on pending claims in a shared store.
+    pub(crate) fn redis_max_pending(&self) -> u64 {
+        match self.max_pending {
+            0 => AUTOMATIC_MOST,
             limit => limit,
         }
     }
@@ -117,6 +154,21 @@ mod tests {
         assert_eq!(automatic(None), 1_000_000);
         let config = Config { max_pending: 7, ..Config::default() };
         assert_eq!(config.max_pending(), 7);
+    }
+
+    #[test]
+    fn a_shared_store_needs_an_address_and_a_prefix_without_braces() {
+        assert!(Config::default().faults().is_empty());
+        let redis = Config { backend: Backend::Redis, ..Config::default() };
+        assert!(redis.faults()[0].0.contains("claim_cache.redis_url"));
+        let redis = Config { redis_url: "redis://claimd:hunter2@host".to_owned(), ..redis };
+        assert!(redis.faults().is_empty());
+        for prefix in ["", "a{b}", "}"] {
+            let config = Config { redis_prefix: prefix.to_owned(), ..redis.clone() };
+            let faults = config.faults();
+            assert!(faults.len() == 1 && faults[0].0.contains("claim_cache.redis_prefix"), "{faults:?}");
+            assert!(!faults[0].0.contains("hunter2"));
+        }
     }
 
     #[test]

@@ -42,12 +42,14 @@ pub enum OpenError {
     Config(String),
     /// The journal cannot be read or written.
     Journal(JournalError),
+    /// The shared store cannot be used; the text names the key and holds no password.
+    Store(String),
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(text) => f.write_str(text),
+            Self::Config(text) | Self::Store(text) => f.write_str(text),
             Self::Journal(error) => error.fmt(f),
         }
     }
@@ -56,7 +58,7 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Config(_) => None,
+            Self::Config(_) | Self::Store(_) => None,
             Self::Journal(error) => Some(error),
         }
     }

@@ -15,7 +15,7 @@ use claim::intake::IntakeParts;
 use claim::ports::{DeviceRegistry, Meter};
 use claim::watch::WatchFeed;
 use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
-use claim_cache::{MemoryAttempts, MemoryClaimCache, MemoryRates, Sweeper, SystemClock};
+use claim_cache::{MemoryRates, SystemClock};
 use claim_codes::import::manifest::Trust;
 use listener::Listener;
 use registry::SqliteRegistry;
@@ -24,6 +24,7 @@ use transport_coap::{CoapParts, CoapTransport};
 use transport_http::{DeviceApi, DeviceApiParts, Site};
 use transport_mqtt::{MqttParts, MqttTransport};
 
+use crate::claims::{Claims, Keeper, Sweeping};
 use crate::config::{Fault, Manifest, Settings};
 use crate::keys;
 use crate::metrics::Metrics;
@@ -33,8 +34,8 @@ use crate::rotation::Rotation;
 pub(crate) struct Node {
     pub(crate) clock: SystemClock,
     pub(crate) registry: Arc<SqliteRegistry>,
-    pub(crate) cache: Arc<MemoryClaimCache>,
-    pub(crate) sweeper: Sweeper,
+    pub(crate) keeper: Keeper,
+    pub(crate) sweeper: Sweeping,
     pub(crate) feed: Arc<StateFeed>,
     /// Wakes whoever applies imports.
     pub(crate) imports_wait: Arc<Notify>,
@@ -78,15 +79,9 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     let master_keys = Rotation::start(registry.clone(), key_file, keys).map_err(|error| {
         Fault::plain(format!("the master key's file cannot be replaced: {error}")).next("check its folder")
     })?;
-    let cache = MemoryClaimCache::open(&settings.claim_cache, &data_dir, settings.claim.lifetime_max, clock.now())
-        .map_err(|error| {
-            Fault::plain(format!("the claim cache: {error}")).next("check the folder and its room; see the log")
-        })?;
     let store_away = |_| Fault::plain("the registry does not answer").next("check the disk; see the log");
     let directory: Arc<dyn Directory> = registry.clone();
-    let attempts = Arc::new(MemoryAttempts::new(&settings.claim_cache));
-    let memory = settings.attempts.account_window.max(settings.attempts.device_window);
-    attempts.restore(directory.charged_tries(clock.now().minus(memory)).await.map_err(store_away)?);
+    let Claims { cache, attempts, keeper } = Claims::open(settings, &data_dir, &directory, clock).await?;
 
     let feed = Arc::new(StateFeed::default());
     let watch = Arc::new(WatchFeed::new(settings.owner_api.watch()));
@@ -107,7 +102,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     });
     let confirmation = Confirmation::new(ConfirmationParts {
         registry: devices,
-        cache: cache.clone(),
+        cache,
         attempts,
         meter,
         watch: watch.clone(),
@@ -184,14 +179,14 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     let sweeper = {
         let feed = Arc::clone(&feed);
         let expired = move |device| feed.publish(&StateChange { device, name: None, state: ClaimState::None });
-        Sweeper::start(cache.clone(), clock, expired).map_err(|error| {
+        keeper.sweep(clock, expired).map_err(|error| {
             Fault::plain(format!("no thread for the sweeper: {error}")).next("raise the limit of threads")
         })?
     };
     Ok(Node {
         clock,
         registry,
-        cache,
+        keeper,
         sweeper,
         feed,
         imports_wait,

@@ -4,6 +4,7 @@
 
 mod admin;
 mod build;
+mod claims;
 mod cli;
 mod commands;
 mod config;

@@ -85,7 +85,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     let Node {
         clock,
         registry,
-        cache,
+        keeper,
         sweeper,
         feed,
         imports_wait,
@@ -134,7 +134,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     listeners.extend(mqtt_ws.as_ref().map(|listener| ("ws", listener.stats())));
     let vitals = Arc::new(Vitals {
         registry: registry.clone(),
-        cache: cache.clone(),
+        keeper: keeper.clone(),
         metrics,
         listeners,
         mqtt: mqtt.stats(),
@@ -162,6 +162,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     };
     banner(
         settings,
+        keeper.name(),
         &addresses,
         first_password.as_ref().map(|(email, password)| (email.as_str(), password.expose().as_str())),
     );
@@ -216,7 +217,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     // Joins a thread and waits for the disk; nothing else runs any more.
     let closed = tokio::task::spawn_blocking(move || {
         drop(sweeper);
-        let closed = cache.close();
+        let closed = keeper.close();
         registry.close();
         closed
     });
@@ -230,8 +231,8 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     }
 }
 
-fn banner(settings: &Settings, addresses: &Addresses, first_run: Option<(&str, &str)>) {
-    out::data(format!("claimd {}  embedded  data {}", env!("CARGO_PKG_VERSION"), settings.server.data_dir));
+fn banner(settings: &Settings, kind: &str, addresses: &Addresses, first_run: Option<(&str, &str)>) {
+    out::data(format!("claimd {}  {kind}  data {}", env!("CARGO_PKG_VERSION"), settings.server.data_dir));
     let line =
         |name: &str, address: &str, about: &str| out::data(format!("  {name:<6} {address:<19} {about}").trim_end());
     line("http", &addresses.http, "owner API, device HTTP");

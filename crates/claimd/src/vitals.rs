@@ -8,17 +8,17 @@ use claim::audit::AuditLog;
 use claim::directory::Directory;
 use claim::ports::Outbox;
 use claim::watch::WatchFeed;
-use claim_cache::MemoryClaimCache;
 use registry::SqliteRegistry;
 
 use crate::admin::{Health, Readiness};
+use crate::claims::Keeper;
 use crate::events::DispatchStats;
 use crate::metrics::{Kind, Live, Metrics, figure};
 
 /// What there is to look at.
 pub(crate) struct Vitals {
     pub(crate) registry: Arc<SqliteRegistry>,
-    pub(crate) cache: Arc<MemoryClaimCache>,
+    pub(crate) keeper: Keeper,
     pub(crate) metrics: Arc<Metrics>,
     /// By transport.
     pub(crate) listeners: Vec<(&'static str, Arc<listener::Stats>)>,
@@ -109,7 +109,7 @@ impl Vitals {
 
     fn of_stores(&self, live: &mut Vec<Live>, outbox_pending: i64, unsealed: u64) {
         let mut add = |name, help, kind, value| live.push(Live { name, help, kind, labels: String::new(), value });
-        let cache = self.cache.stats();
+        let cache = self.keeper.stats();
         add("pending_claims", "Claims held", Kind::Gauge, cache.pending as f64);
         add("pending_claims_limit", "Claims that may be held", Kind::Gauge, cache.limit as f64);
         let fullest = "Pending claims of the fullest tenant as a part of what it may have";
@@ -134,7 +134,7 @@ impl Vitals {
 impl Health for Vitals {
     async fn ready(&self) -> Readiness {
         let registry = Directory::ping(&*self.registry).await.is_ok();
-        let cache = self.cache.healthy();
+        let cache = self.keeper.healthy();
         let disk_free_bytes = self.disk_free();
         let draining = self.draining.load(Ordering::Relaxed);
         let word = |up| if up { "up" } else { "down" };

@@ -18,6 +18,7 @@ pub mod ledger_battery;
 pub mod manifest;
 pub mod outbox_battery;
 pub mod rates_battery;
+pub mod redis_server;
 pub mod registry_battery;
 pub mod roles_battery;
 
@@ -25,3 +26,4 @@ pub use fakes::{
     FakeCache, FakeLedger, FakeRates, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter,
 };
 pub use fixtures::{World, at, confirmation, intake, keyring, origin};
+pub use redis_server::RedisServer;

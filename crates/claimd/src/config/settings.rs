@@ -231,7 +231,7 @@ impl Settings {
 
     /// Whether a key's value must not be shown.
     pub(super) fn is_secret(key: &str) -> bool {
-        key == "bootstrap.admin_password"
+        matches!(key, "bootstrap.admin_password" | "claim_cache.redis_url")
     }
 
     /// Values that are fine each and wrong together, or out of their range.
@@ -282,9 +282,13 @@ impl Settings {
         positive("owner_api.wrong_passwords_per_address", self.owner_api.wrong_passwords_per_address.into());
         positive("claim_cache.max_pending_per_tenant", self.claim_cache.max_pending_per_tenant);
         positive("claim_cache.attempt_keys", self.claim_cache.attempt_keys as u64);
+        positive("claim_cache.redis_queue", self.claim_cache.redis_queue as u64);
         positive("registry.queue", self.registry.queue as u64);
         positive("registry.group", self.registry.group as u64);
         positive("registry.readers", self.registry.readers as u64);
+        for (what, next) in self.claim_cache.faults() {
+            faults.push(Fault::plain(what).next(next));
+        }
         for fault in self.coap.faults() {
             faults.push(Fault::plain(fault.to_string()));
         }
