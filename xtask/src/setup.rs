@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nodejs", "/usr/bin/node"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
+    ("postgresql-15", "/usr/lib/postgresql/15/bin/postgres"),
 ];
 
 /// Python packages, pinned: the tests speak through them as strangers do.

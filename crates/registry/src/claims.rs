@@ -288,13 +288,13 @@ fn keeps_code(connection: &Connection, assign: &Assign) -> rusqlite::Result<bool
 pub(crate) struct Standing {
     pub(crate) name: String,
     pub(crate) owner: Option<CustomerId>,
-    proof: Option<[u8; 32]>,
-    claimed_at: Option<Timestamp>,
+    pub(crate) proof: Option<[u8; 32]>,
+    pub(crate) claimed_at: Option<Timestamp>,
     pub(crate) generation: i64,
     pub(crate) fence: Option<Timestamp>,
-    allowed: bool,
-    authorized: bool,
-    frozen: bool,
+    pub(crate) allowed: bool,
+    pub(crate) authorized: bool,
+    pub(crate) frozen: bool,
 }
 
 pub(crate) fn standing(

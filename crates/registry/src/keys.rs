@@ -20,7 +20,7 @@ use crate::sealing::{Sealer, SealingKey};
 use crate::sqlite::SqliteRegistry;
 use crate::writer::{After, Fault, NotWritten};
 
-const ROOT: &str = "digest_root";
+pub(crate) const ROOT: &str = "digest_root";
 
 /// Why there is no keyring.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ fn root_row(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
     connection.query_row("SELECT sealed FROM install_secret WHERE name = ?1", [ROOT], |row| row.get(0)).optional()
 }
 
-const ROOT_BOUND: [&[u8]; 2] = [b"install_secret", ROOT.as_bytes()];
+pub(crate) const ROOT_BOUND: [&[u8]; 2] = [b"install_secret", ROOT.as_bytes()];
 
 /// The keyring, and whether its root is sealed under the sealer's newest key; made on the first start.
 pub(crate) fn keyring(

@@ -9,7 +9,7 @@ use claim::applications::{
     Application, ApplicationChange, ApplicationDraft, Applications, By, CodeChange, DeviceChange, ListedDevice,
     NewDevice, Place, RootKeys,
 };
-use claim::directory::{Answer, Page, PageRequest};
+use claim::directory::{Answer, DirectoryError, Page, PageRequest};
 use claim::event::MakerEvent;
 use claim::{CustomerId, DeviceId, DeviceName, ListingId, PortFuture, Secret, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -46,8 +46,8 @@ pub(crate) fn default_home(
     }
 }
 
-fn random() -> Result<u32, Fault> {
-    getrandom::u32().map_err(|_| claim::directory::DirectoryError::Unavailable.into())
+pub(crate) fn random() -> Result<u32, DirectoryError> {
+    getrandom::u32().map_err(|_| DirectoryError::Unavailable)
 }
 
 /// What a maker did: for the audit log and for whoever listens.

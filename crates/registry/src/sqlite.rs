@@ -66,7 +66,7 @@ pub struct Stats {
 /// Why the registry cannot be opened: what happened and what to do.
 #[derive(Debug)]
 pub struct OpenError {
-    /// Which file.
+    /// Which file, or which database on which server.
     pub path: PathBuf,
     /// What happened.
     pub what: String,

@@ -1,0 +1,5 @@
+//! The contract batteries of the registry's ports, run against PostgreSQL as `tests/batteries.rs` runs them against SQLite;
+//! and what only a server can show.
+
+mod schema;
+mod server;
