@@ -44,12 +44,14 @@
 //! - `LIMIT -1 OFFSET n` is `OFFSET n`; `LIKE` is `ILIKE`; `coalesce(max(a, b))` is `greatest(a, b)`, which passes NULLs over.
 
 mod answers;
+mod children;
 mod claims;
 mod config;
 mod db;
 mod directory;
 mod keys;
 mod listings;
+mod notes;
 mod outbox;
 mod oversight;
 mod reads;
@@ -84,6 +86,7 @@ pub struct PostgresRegistry {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) sealer: Arc<Sealer>,
     handed_over: bool,
+    notes: notes::Queue,
 }
 
 /// What reads and changes need, also when their caller is gone.
@@ -128,7 +131,13 @@ impl PostgresRegistry {
             Some(before) if !handed_over => Sealer::new(before, None),
             _ => sealer,
         };
-        Ok(Arc::new(Self { core, keyring: Arc::new(keyring), sealer: Arc::new(sealer), handed_over }))
+        let notes = notes::Queue::start(&core);
+        Ok(Arc::new(Self { core, keyring: Arc::new(keyring), sealer: Arc::new(sealer), handed_over, notes }))
+    }
+
+    /// Writes the notes that still wait, sums included. Later ones are dropped and counted.
+    pub async fn close(&self) {
+        self.notes.close().await;
     }
 
     /// What it has done so far.
@@ -157,6 +166,7 @@ async fn prepare(core: &Core, sealer: &Sealer) -> Result<(Keyring, bool), (Strin
         ),
         SchemaError::Database(fault) => (format!("cannot be migrated: {fault}"), CHECK),
     })?;
+    outbox::adopt(&db).await.map_err(cannot("used"))?;
     let keyring = keys::keyring(&db, sealer).await.map_err(|fault| match fault {
         keys::KeyringFault::Root(RootFault::OtherMaster) => (
             "was sealed under another master key".to_owned(),

@@ -5,8 +5,9 @@ use claim::event::MakerEvent;
 use claim::ports::{VoidPending, WriteError};
 use claim::{DeviceId, TenantId, Timestamp};
 
-use super::claims::standing;
+use super::claims::locked;
 use super::db::{Db, Fault};
+use super::write::Way;
 use super::{After, PostgresRegistry};
 use crate::listings::Deed;
 use crate::lookup::Forget;
@@ -17,9 +18,10 @@ impl PostgresRegistry {
     pub(super) async fn make_void(&self, request: VoidPending<'_>) -> Result<Option<Timestamp>, WriteError> {
         let VoidPending { tenant, device, until, account, now, .. } = request;
         let by = By { account, now };
-        let written = self.write((tenant, device, until, by), |db, after, (tenant, device, until, by)| {
-            Box::pin(move_fence(db, after, *tenant, *device, *until, *by))
-        });
+        let written =
+            self.write_as(Way::ReadCommitted, (tenant, device, until, by), |db, after, (tenant, device, until, by)| {
+                Box::pin(move_fence(db, after, *tenant, *device, *until, *by))
+            });
         written.await.map_err(|error| match error {
             NotWritten::Refused(_) | NotWritten::Unavailable => WriteError::Unavailable,
             NotWritten::Unknown => WriteError::OutcomeUnknown,
@@ -35,7 +37,7 @@ async fn move_fence(
     until: Timestamp,
     by: By,
 ) -> Result<Option<Timestamp>, Fault> {
-    let Some(before) = standing(db, tenant, device).await?.filter(|before| before.owner.is_none()) else {
+    let Some(before) = locked(db, tenant, device).await?.filter(|before| before.owner.is_none()) else {
         return Ok(None);
     };
     let fence = until.max(before.fence.unwrap_or(until));

@@ -1,10 +1,14 @@
-//! The look-ups of the hot path, answered from the look-up cache while they are in it.
+//! The registry as the hot path sees it, and its look-ups, answered from the look-up cache while they are in it.
 
 use std::sync::Arc;
 
-use claim::ports::{ClaimSubject, CredentialHolder, StoredCode};
+use claim::event::AuditNote;
+use claim::ports::{
+    AssignOwner, Assignment, Child, ClaimSubject, CredentialHolder, DeviceRegistry, Release, ReleaseOwner, Remembered,
+    ResolveChildren, RetryKey, StoredCode, VoidPending, WriteError,
+};
 use claim::secret::CredentialDigest;
-use claim::{Device, DeviceId, DeviceName, Eui64, TenantId, Unavailable};
+use claim::{Device, DeviceId, DeviceName, Eui64, PortFuture, TenantId, Timestamp, Unavailable};
 
 use super::db::{Db, Fault};
 use super::{PostgresRegistry, rows};
@@ -81,4 +85,83 @@ pub(super) async fn name_of(
     let join_eui = join_eui.as_ref().map(|eui| eui.as_bytes().as_slice());
     let row = db.row(sql, &[&dev_eui.as_bytes().as_slice(), &tenant.uuid(), &join_eui]).await?;
     row.map(|row| rows::name(&row, 0)).transpose()
+}
+
+impl DeviceRegistry for PostgresRegistry {
+    fn find_credential(
+        &self,
+        digest: CredentialDigest,
+    ) -> PortFuture<'_, Result<Option<CredentialHolder>, Unavailable>> {
+        match self.core.shared.lookup.credential(&digest) {
+            Some(found) => PortFuture::ready(Ok(found)),
+            None => PortFuture::later(self.load_credential(digest)),
+        }
+    }
+
+    fn device(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
+        match self.core.shared.lookup.device(device) {
+            Some(found) => PortFuture::ready(Ok(found)),
+            None => PortFuture::later(self.load_device(device)),
+        }
+    }
+
+    fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>> {
+        let args = (tenant, name.clone());
+        PortFuture::later(self.read(args, |db, (tenant, name)| Box::pin(subject(db, *tenant, name))))
+    }
+
+    fn name_of(
+        &self,
+        tenant: TenantId,
+        dev_eui: Eui64,
+        join_eui: Option<Eui64>,
+    ) -> PortFuture<'_, Result<Option<DeviceName>, Unavailable>> {
+        PortFuture::later(self.read((tenant, dev_eui, join_eui), |db, (tenant, dev_eui, join_eui)| {
+            Box::pin(name_of(db, *tenant, *dev_eui, *join_eui))
+        }))
+    }
+
+    fn assign_owner<'a>(&'a self, request: AssignOwner<'a>) -> PortFuture<'a, Result<Assignment, WriteError>> {
+        PortFuture::later(self.assign(request))
+    }
+
+    fn release_owner<'a>(&'a self, request: ReleaseOwner<'a>) -> PortFuture<'a, Result<Release, WriteError>> {
+        PortFuture::later(self.release(request))
+    }
+
+    fn void_pending<'a>(&'a self, request: VoidPending<'a>) -> PortFuture<'a, Result<Option<Timestamp>, WriteError>> {
+        PortFuture::later(self.make_void(request))
+    }
+
+    fn resolve_children(&self, request: ResolveChildren) -> PortFuture<'_, Result<Vec<Child>, Unavailable>> {
+        PortFuture::later(self.resolve(request))
+    }
+
+    fn gateways_of(&self, device: DeviceId) -> PortFuture<'_, Result<Arc<[DeviceId]>, Unavailable>> {
+        match self.core.shared.lookup.gateways(device) {
+            Some(found) => PortFuture::ready(Ok(found)),
+            None => PortFuture::later(self.load_gateways(device)),
+        }
+    }
+
+    fn remembered<'a>(&'a self, key: &'a RetryKey) -> PortFuture<'a, Result<Option<Remembered>, Unavailable>> {
+        PortFuture::later(self.recall(*key))
+    }
+
+    fn remember<'a>(
+        &'a self,
+        key: &'a RetryKey,
+        answer: String,
+        now: Timestamp,
+    ) -> PortFuture<'a, Result<(), Unavailable>> {
+        PortFuture::later(self.keep(*key, answer, now))
+    }
+
+    fn note(&self, note: AuditNote) {
+        self.admit(note);
+    }
+
+    fn note_charged(&self, note: AuditNote) -> PortFuture<'_, Result<(), Unavailable>> {
+        self.charge(note)
+    }
 }

@@ -3,10 +3,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
 
 use super::db::{Db, Doing, Fault};
 use super::{After, Core, PostgresRegistry};
@@ -14,6 +15,28 @@ use crate::writer::NotWritten;
 
 /// A change. It captures nothing, so that it can be run again.
 pub(crate) type Change<A, T> = for<'a> fn(&'a Db, &'a mut After, &'a A) -> Doing<'a, T>;
+
+/// How a change is run.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Way {
+    /// As if nobody else were there, or again.
+    Serializable,
+    /// Each statement sees what was committed before it. For changes that lock the rows they decide by, or whose conditions
+    /// are in the statements that write.
+    ReadCommitted,
+    /// One statement that writes, a transaction by itself; what comes after it only reads.
+    OneStatement,
+}
+
+impl Way {
+    fn begin(self) -> Option<&'static str> {
+        match self {
+            Self::Serializable => Some("BEGIN ISOLATION LEVEL SERIALIZABLE"),
+            Self::ReadCommitted => Some("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            Self::OneStatement => None,
+        }
+    }
+}
 
 /// How often a change is run again when another transaction was in its way.
 const RETRIES: u32 = 5;
@@ -31,10 +54,24 @@ enum Failed {
 }
 
 impl PostgresRegistry {
-    /// Makes a change and waits for its commit. It goes on when the caller gives up waiting, so that the look-up cache hears
-    /// of it.
+    /// Makes a change and waits for its commit.
     pub(crate) fn write<A, T>(
         &self,
+        args: A,
+        change: Change<A, T>,
+    ) -> impl Future<Output = Result<T, NotWritten>> + Send + use<A, T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.write_as(Way::Serializable, args, change)
+    }
+
+    /// [`PostgresRegistry::write`], otherwise than SERIALIZABLE. The change goes on when its caller gives up waiting, so that
+    /// the look-up cache hears of it.
+    pub(super) fn write_as<A, T>(
+        &self,
+        way: Way,
         args: A,
         change: Change<A, T>,
     ) -> impl Future<Output = Result<T, NotWritten>> + Send + use<A, T>
@@ -47,7 +84,7 @@ impl PostgresRegistry {
             let stats = &core.shared.stats;
             stats.queued.fetch_add(1, Ordering::Relaxed);
             let work = Arc::clone(&core);
-            let written = tokio::spawn(async move { work.write(&args, change).await }).await;
+            let written = tokio::spawn(async move { work.write(way, &args, change).await }).await;
             stats.queued.fetch_sub(1, Ordering::Relaxed);
             // A change that panicked, or a runtime that ends.
             written.unwrap_or(Err(NotWritten::Unknown))
@@ -56,13 +93,13 @@ impl PostgresRegistry {
 }
 
 impl Core {
-    async fn write<A: Sync, T>(&self, args: &A, change: Change<A, T>) -> Result<T, NotWritten> {
+    pub(super) async fn write<A: Sync, T>(&self, way: Way, args: &A, change: Change<A, T>) -> Result<T, NotWritten> {
         let deadline = Instant::now() + self.patience;
         let stats = &self.shared.stats;
         let mut retries = 0;
         loop {
             let mut after = After::default();
-            let tried = self.once(args, change, &mut after, deadline).await;
+            let tried = self.once(way, args, change, &mut after, deadline).await;
             if matches!(tried, Ok(_) | Err(Failed::Perhaps(_))) {
                 // Also after an unknown outcome: what may have changed must be read again.
                 self.shared.lookup.forget(&after.forget);
@@ -95,17 +132,23 @@ impl Core {
         }
     }
 
-    /// Runs the change in a transaction and commits it.
+    /// Runs the change and commits it.
     async fn once<A: Sync, T>(
         &self,
+        way: Way,
         args: &A,
         change: Change<A, T>,
         after: &mut After,
         deadline: Instant,
     ) -> Result<T, Failed> {
+        // A statement that is its own transaction may be committed as soon as it is sent.
+        let begun = AtomicBool::new(false);
         let work = async {
             let db = self.borrow().await?;
-            db.batch("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
+            match way.begin() {
+                Some(begin) => db.batch(begin).await?,
+                None => begun.store(true, Ordering::Relaxed),
+            }
             let value = change(&db, after, args).await;
             Ok((db, value))
         };
@@ -113,6 +156,7 @@ impl Core {
         let late = |_| Err(Fault::NoConnection("no answer in time".to_owned()));
         let (db, value) = match tokio::time::timeout_at(deadline, work).await.unwrap_or_else(late) {
             Ok((db, value)) => (db, value),
+            Err(fault) if begun.load(Ordering::Relaxed) => return Err(Failed::Perhaps(fault.to_string())),
             Err(fault) if fault.passes() => return Err(Failed::Passing(fault)),
             Err(fault) => return Err(Failed::Certainly(fault)),
         };
@@ -123,8 +167,18 @@ impl Core {
         };
         match value {
             Ok(value) => {
-                commit(db, deadline).await?;
+                match way {
+                    Way::OneStatement => db.give_back(),
+                    Way::Serializable | Way::ReadCommitted => commit(db, deadline).await?,
+                }
                 Ok(value)
+            }
+            Err(fault) if way == Way::OneStatement => {
+                let failed = not_committed(fault);
+                if !matches!(failed, Failed::Perhaps(_)) {
+                    db.give_back();
+                }
+                Err(failed)
             }
             Err(fault) => {
                 if let Ok(Ok(())) = tokio::time::timeout_at(deadline, db.batch("ROLLBACK")).await {
@@ -147,14 +201,20 @@ async fn commit(db: Db, deadline: Instant) -> Result<(), Failed> {
     }
 }
 
-/// What a failed COMMIT means. Only what the server itself says about the transaction rules out that it happened: a
+/// What a failed COMMIT means, or a failed statement that is its own transaction. Only what the server itself says about the transaction rules out that it happened: a
 /// server that is shut down, or a connection that is cut, may have written it before.
 fn not_committed(fault: Fault) -> Failed {
-    match fault.code().map(|code| &code.code()[..2]) {
-        Some("40") if fault.passes() => Failed::Passing(fault),
-        // A constraint, room, a lock, a state of the transaction.
-        Some("23" | "25" | "2D" | "53" | "54" | "55") => Failed::Certainly(fault),
-        _ => Failed::Perhaps(fault.to_string()),
+    let Some(code) = fault.code() else {
+        return match fault {
+            Fault::Database(error) => Failed::Perhaps(Fault::Database(error).to_string()),
+            fault => Failed::Certainly(fault),
+        };
+    };
+    match &code.code()[..2] {
+        "40" if fault.passes() => Failed::Passing(fault),
+        // Shut down, connection lost, completion unknown, broken.
+        "40" | "08" | "57" | "58" | "XX" if *code != SqlState::QUERY_CANCELED => Failed::Perhaps(fault.to_string()),
+        _ => Failed::Certainly(fault),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The contract batteries of the registry's ports, run against PostgreSQL as `tests/batteries.rs` runs them against SQLite;
 //! and what only a server can show.
 
+mod devices;
 mod schema;
 mod server;
