@@ -9,7 +9,9 @@ use crate::rows;
 use crate::writer::Fault;
 
 /// Keys of one account.
-const PER_ACCOUNT: i64 = 100;
+pub(crate) const PER_ACCOUNT: i64 = 100;
+pub(crate) const TOO_MANY: DirectoryError =
+    DirectoryError::Refused("an account has at most 100 API keys; remove one that is not used");
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
     Ok(ApiKey {
@@ -27,7 +29,7 @@ pub(super) fn create(connection: &Connection, draft: &ApiKeyDraft, now: Timestam
         .prepare_cached("SELECT count(*) FROM api_key WHERE account = ?1")?
         .query_row([draft.account.as_bytes()], |row| row.get(0))?;
     if count >= PER_ACCOUNT {
-        return Err(DirectoryError::Refused("an account has at most 100 API keys; remove one that is not used").into());
+        return Err(TOO_MANY.into());
     }
     let id = ApiKeyId::random();
     connection
