@@ -12,7 +12,7 @@ use super::PostgresRegistry;
 use super::db::{Db, Fault, Read};
 use super::rows;
 use super::write::Change;
-use crate::directory::found;
+use crate::directory::{found, pattern};
 
 /// A broken unique index is somebody's name that is taken; anything else is the database's trouble.
 pub(crate) fn taken(what: &'static str) -> impl Fn(Fault) -> Fault {
@@ -43,10 +43,7 @@ pub(crate) async fn page<T>(
 ) -> Result<Page<T>, Fault> {
     let mut from = from.to_owned();
     let mut values = values.to_vec();
-    let pattern = request.text.as_ref().map(|text| {
-        let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        format!("%{escaped}%")
-    });
+    let pattern = pattern(request);
     if let Some(pattern) = &pattern {
         values.push(pattern);
         from.push_str(&format!(" AND {order} ILIKE ${} ESCAPE '\\'", values.len()));

@@ -1,5 +1,6 @@
 //! Applications and the devices listed in them. See `crate::listings`.
 
+pub(crate) mod applications;
 pub(crate) mod devices;
 
 use claim::applications::By;

@@ -1,12 +1,15 @@
-//! What a maker does about claims under way. See `crate::oversight`.
+//! What a maker does about claims under way, and looks at: pending claims made void, gateways. See `crate::oversight`.
 
 use claim::applications::By;
+use claim::directory::{Answer, DeviceRecord, Page, PageRequest};
 use claim::event::MakerEvent;
+use claim::gateways::Gateways;
 use claim::ports::{VoidPending, WriteError};
-use claim::{DeviceId, TenantId, Timestamp};
+use claim::{DeviceId, PortFuture, TenantId, Timestamp};
 
 use super::claims::locked;
 use super::db::{Db, Fault};
+use super::directory::devices;
 use super::write::Way;
 use super::{After, PostgresRegistry};
 use crate::listings::Deed;
@@ -48,4 +51,30 @@ async fn move_fence(
     Deed { tenant, subject, name, event, reason: None }.record_in(db, after, by).await?;
     after.forget.push(Forget::Device(device));
     Ok(Some(fence))
+}
+
+impl Gateways for PostgresRegistry {
+    fn gateways(&self, tenant: TenantId, page: PageRequest) -> Answer<'_, Page<DeviceRecord>> {
+        PortFuture::later(self.look((tenant, page), |db, (tenant, page)| Box::pin(gateways(db, *tenant, page))))
+    }
+
+    fn children(&self, tenant: TenantId, gateway: DeviceId, page: PageRequest) -> Answer<'_, Page<DeviceRecord>> {
+        PortFuture::later(self.look((tenant, gateway, page), |db, (tenant, gateway, page)| {
+            Box::pin(children(db, *tenant, *gateway, page))
+        }))
+    }
+}
+
+async fn gateways(db: &Db, tenant: TenantId, request: &PageRequest) -> Result<Page<DeviceRecord>, Fault> {
+    devices::page_of(db, "d.tenant = $1 AND d.gateway", &[&tenant.uuid()], request).await
+}
+
+async fn children(
+    db: &Db,
+    tenant: TenantId,
+    gateway: DeviceId,
+    request: &PageRequest,
+) -> Result<Page<DeviceRecord>, Fault> {
+    let condition = "d.tenant = $1 AND d.id IN (SELECT device FROM relation WHERE gateway = $2)";
+    devices::page_of(db, condition, &[&tenant.uuid(), &gateway.uuid()], request).await
 }
