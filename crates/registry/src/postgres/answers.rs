@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use super::PostgresRegistry;
 use super::db::{Db, Fault, Read};
 use super::rows;
-use super::write::Change;
+use super::write::{Change, Way};
 use crate::directory::{found, pattern};
 
 /// A broken unique index is somebody's name that is taken; anything else is the database's trouble.
@@ -92,7 +92,25 @@ impl PostgresRegistry {
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
-        let written = self.write(args, change);
+        self.change_as(Way::Serializable, args, change)
+    }
+
+    /// [`PostgresRegistry::change`], for a change that locks the rows it decides by, or whose conditions are in the statements
+    /// that write: it waits for others at the same rows, and others do not make it run again.
+    pub(crate) fn change_locked<A, T>(&self, args: A, change: Change<A, T>) -> Answer<'_, T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.change_as(Way::ReadCommitted, args, change)
+    }
+
+    fn change_as<A, T>(&self, way: Way, args: A, change: Change<A, T>) -> Answer<'_, T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let written = self.write_as(way, args, change);
         PortFuture::later(async move { Ok(written.await?) })
     }
 }

@@ -48,7 +48,7 @@ impl Directory for PostgresRegistry {
     }
 
     fn rename_tenant(&self, id: TenantId, title: String, by: By) -> Answer<'_, Tenant> {
-        self.change((id, title, by), |db, _, (id, title, by)| Box::pin(tenants::rename(db, *id, title, *by)))
+        self.change_locked((id, title, by), |db, _, (id, title, by)| Box::pin(tenants::rename(db, *id, title, *by)))
     }
 
     fn tenants(&self, page: PageRequest) -> Answer<'_, Page<Tenant>> {
@@ -70,7 +70,7 @@ impl Directory for PostgresRegistry {
         additional_info: Option<String>,
         now: Timestamp,
     ) -> Answer<'_, Customer> {
-        self.change((tenant, title, additional_info, now), |db, _, (tenant, title, additional_info, now)| {
+        self.change_locked((tenant, title, additional_info, now), |db, _, (tenant, title, additional_info, now)| {
             Box::pin(customers::create(db, *tenant, title, additional_info.as_deref(), *now))
         })
     }
@@ -82,7 +82,7 @@ impl Directory for PostgresRegistry {
         title: String,
         additional_info: Option<String>,
     ) -> Answer<'_, Customer> {
-        self.change((tenant, id, title, additional_info), |db, _, (tenant, id, title, additional_info)| {
+        self.change_locked((tenant, id, title, additional_info), |db, _, (tenant, id, title, additional_info)| {
             Box::pin(customers::update(db, *tenant, *id, title, additional_info.as_deref()))
         })
     }
@@ -96,7 +96,7 @@ impl Directory for PostgresRegistry {
     }
 
     fn delete_customer(&self, tenant: TenantId, id: CustomerId, _now: Timestamp) -> Answer<'_, ()> {
-        self.change((tenant, id), |db, _, (tenant, id)| Box::pin(customers::delete(db, *tenant, *id)))
+        self.change_locked((tenant, id), |db, _, (tenant, id)| Box::pin(customers::delete(db, *tenant, *id)))
     }
 
     fn create_account(&self, draft: AccountDraft, now: Timestamp) -> Answer<'_, Account> {
@@ -128,7 +128,7 @@ impl Directory for PostgresRegistry {
     }
 
     fn change_account(&self, tenant: TenantId, id: UserId, change: AccountChange, by: By) -> Answer<'_, Account> {
-        self.change((tenant, id, change, by), |db, _, (tenant, id, change, by)| {
+        self.change_locked((tenant, id, change, by), |db, _, (tenant, id, change, by)| {
             Box::pin(accounts::change(db, *tenant, *id, change, *by))
         })
     }
@@ -138,25 +138,25 @@ impl Directory for PostgresRegistry {
     }
 
     fn set_password(&self, id: UserId, password_hash: String) -> Answer<'_, ()> {
-        self.change((id, password_hash), |db, _, (id, password_hash)| {
+        self.change_locked((id, password_hash), |db, _, (id, password_hash)| {
             Box::pin(accounts::set_password(db, *id, password_hash))
         })
     }
 
     fn set_activation(&self, tenant: TenantId, id: UserId, digest: [u8; 32], expires_at: Timestamp) -> Answer<'_, ()> {
-        self.change((tenant, id, digest, expires_at), |db, _, (tenant, id, digest, expires_at)| {
+        self.change_locked((tenant, id, digest, expires_at), |db, _, (tenant, id, digest, expires_at)| {
             Box::pin(accounts::set_activation(db, *tenant, *id, digest, *expires_at))
         })
     }
 
     fn activate(&self, digest: [u8; 32], password_hash: String, now: Timestamp) -> Answer<'_, Option<Account>> {
-        self.change((digest, password_hash, now), |db, _, (digest, password_hash, now)| {
+        self.change_locked((digest, password_hash, now), |db, _, (digest, password_hash, now)| {
             Box::pin(accounts::activate(db, digest, password_hash, *now))
         })
     }
 
     fn open_session(&self, session: RefreshSession) -> Answer<'_, ()> {
-        self.change(session, |db, _, session| Box::pin(sessions::open(db, session)))
+        self.change_locked(session, |db, _, session| Box::pin(sessions::open(db, session)))
     }
 
     fn rotate_session(
@@ -166,13 +166,13 @@ impl Directory for PostgresRegistry {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Answer<'_, RefreshUse> {
-        self.change((digest, successor, expires_at, now), |db, _, (digest, successor, expires_at, now)| {
+        self.change_locked((digest, successor, expires_at, now), |db, _, (digest, successor, expires_at, now)| {
             Box::pin(sessions::rotate(db, digest, *successor, *expires_at, *now))
         })
     }
 
     fn create_api_key(&self, draft: ApiKeyDraft, now: Timestamp) -> Answer<'_, ApiKey> {
-        self.change((draft, now), |db, _, (draft, now)| Box::pin(api_keys::create(db, draft, *now)))
+        self.change_locked((draft, now), |db, _, (draft, now)| Box::pin(api_keys::create(db, draft, *now)))
     }
 
     fn api_keys(&self, account: UserId) -> Answer<'_, Vec<ApiKey>> {
@@ -180,7 +180,9 @@ impl Directory for PostgresRegistry {
     }
 
     fn delete_api_key(&self, account: UserId, id: ApiKeyId, now: Timestamp) -> Answer<'_, ()> {
-        self.change((account, id, now), |db, _, (account, id, now)| Box::pin(api_keys::delete(db, *account, *id, *now)))
+        self.change_locked((account, id, now), |db, _, (account, id, now)| {
+            Box::pin(api_keys::delete(db, *account, *id, *now))
+        })
     }
 
     fn api_key_holder(&self, digest: [u8; 32], now: Timestamp) -> Answer<'_, Option<(Account, Option<Timestamp>)>> {
@@ -193,7 +195,7 @@ impl Directory for PostgresRegistry {
         draft: DeviceDraft,
         now: Timestamp,
     ) -> Answer<'_, (DeviceRecord, Option<CredentialView>)> {
-        self.change((self.vault(), tenant, draft, now), |db, after, (vault, tenant, draft, now)| {
+        self.change_locked((self.vault(), tenant, draft, now), |db, after, (vault, tenant, draft, now)| {
             Box::pin(devices::save(db, after, vault, *tenant, draft, *now))
         })
     }
@@ -218,7 +220,7 @@ impl Directory for PostgresRegistry {
     }
 
     fn delete_device(&self, tenant: TenantId, id: DeviceId, now: Timestamp) -> Answer<'_, ()> {
-        self.change((tenant, id, now), |db, after, (tenant, id, now)| {
+        self.change_locked((tenant, id, now), |db, after, (tenant, id, now)| {
             Box::pin(devices::delete(db, after, *tenant, *id, *now))
         })
     }
@@ -231,9 +233,12 @@ impl Directory for PostgresRegistry {
         account: UserId,
         now: Timestamp,
     ) -> Answer<'_, DeviceRecord> {
-        self.change((tenant, device, customer, account, now), |db, after, (tenant, device, customer, account, now)| {
-            Box::pin(devices::assign_by_admin(db, after, (*tenant, *device), *customer, *account, *now))
-        })
+        self.change_locked(
+            (tenant, device, customer, account, now),
+            |db, after, (tenant, device, customer, account, now)| {
+                Box::pin(devices::assign_by_admin(db, after, (*tenant, *device), *customer, *account, *now))
+            },
+        )
     }
 
     fn credential(&self, tenant: TenantId, device: DeviceId, now: Timestamp) -> Answer<'_, CredentialView> {
@@ -247,10 +252,10 @@ impl Directory for PostgresRegistry {
             }
             // Reading it once is a change: of two readers one gets it.
             let args = (self.vault(), tenant, device, now);
-            let take = self.write(args, |db, _, (vault, tenant, device, now)| {
+            let take = self.change_locked(args, |db, _, (vault, tenant, device, now)| {
                 Box::pin(credentials::take(db, vault, *tenant, *device, *now))
             });
-            Ok(take.await?)
+            take.await
         })
     }
 
@@ -261,9 +266,12 @@ impl Directory for PostgresRegistry {
         draft: CredentialDraft,
         now: Timestamp,
     ) -> Answer<'_, CredentialView> {
-        self.change((self.vault(), tenant, device, draft, now), |db, after, (vault, tenant, device, draft, now)| {
-            Box::pin(credentials::replace(db, after, vault, (*tenant, *device), draft, *now))
-        })
+        self.change_locked(
+            (self.vault(), tenant, device, draft, now),
+            |db, after, (vault, tenant, device, draft, now)| {
+                Box::pin(credentials::replace(db, after, vault, (*tenant, *device), draft, *now))
+            },
+        )
     }
 
     fn claim_settings(&self, tenant: TenantId, device: DeviceId) -> Answer<'_, ClaimSettings> {
@@ -277,13 +285,13 @@ impl Directory for PostgresRegistry {
         change: ClaimSettingsChange,
         now: Timestamp,
     ) -> Answer<'_, ()> {
-        self.change((tenant, device, change, now), |db, after, (tenant, device, change, now)| {
+        self.change_locked((tenant, device, change, now), |db, after, (tenant, device, change, now)| {
             Box::pin(settings::change(db, after, (*tenant, *device), change, *now))
         })
     }
 
     fn save_profile(&self, profile: DeviceProfile) -> Answer<'_, DeviceProfile> {
-        self.change(profile, |db, after, profile| Box::pin(profiles::save(db, after, profile)))
+        self.change_locked(profile, |db, after, profile| Box::pin(profiles::save(db, after, profile)))
     }
 
     fn profiles(&self, tenant: TenantId, page: PageRequest) -> Answer<'_, Page<DeviceProfile>> {
@@ -295,17 +303,17 @@ impl Directory for PostgresRegistry {
     }
 
     fn delete_profile(&self, tenant: TenantId, id: ProfileId) -> Answer<'_, ()> {
-        self.change((tenant, id), |db, _, (tenant, id)| Box::pin(profiles::delete(db, *tenant, *id)))
+        self.change_locked((tenant, id), |db, _, (tenant, id)| Box::pin(profiles::delete(db, *tenant, *id)))
     }
 
     fn relate(&self, tenant: TenantId, gateway: DeviceId, device: DeviceId, now: Timestamp) -> Answer<'_, ()> {
-        self.change((tenant, gateway, device, now), |db, after, (tenant, gateway, device, now)| {
+        self.change_locked((tenant, gateway, device, now), |db, after, (tenant, gateway, device, now)| {
             Box::pin(settings::relate(db, after, *tenant, *gateway, *device, *now))
         })
     }
 
     fn unrelate(&self, tenant: TenantId, gateway: DeviceId, device: DeviceId) -> Answer<'_, ()> {
-        self.change((tenant, gateway, device), |db, after, (tenant, gateway, device)| {
+        self.change_locked((tenant, gateway, device), |db, after, (tenant, gateway, device)| {
             Box::pin(settings::unrelate(db, after, *tenant, *gateway, *device))
         })
     }

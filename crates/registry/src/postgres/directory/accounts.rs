@@ -83,6 +83,12 @@ pub(crate) async fn one(db: &Db, id: UserId) -> Result<Option<Account>, Fault> {
     row.as_ref().map(read).transpose()
 }
 
+/// An account that stays what it is until this transaction ends.
+pub(super) async fn locked(db: &Db, id: UserId) -> Result<Option<Account>, Fault> {
+    let sql = format!("SELECT {COLUMNS} FROM account WHERE id = $1 FOR NO KEY UPDATE");
+    db.row(&sql, &[&id.uuid()]).await?.as_ref().map(read).transpose()
+}
+
 pub(super) async fn list(
     db: &Db,
     tenant: TenantId,
@@ -144,11 +150,11 @@ pub(super) async fn delete(db: &Db, tenant: TenantId, id: UserId) -> Result<(), 
 }
 
 pub(super) async fn set_password(db: &Db, id: UserId, password_hash: &str) -> Result<(), Fault> {
+    // Against whoever makes a session of it, too: that waits for its account, and then all sessions of before end here.
+    found(db.row("SELECT 1 FROM account WHERE id = $1 FOR UPDATE", &[&id.uuid()]).await?, "account")?;
     let sql = "UPDATE account SET password_hash = $2, session_epoch = session_epoch + 1, activation_digest = NULL, \
          activation_until = NULL WHERE id = $1";
-    if db.run(sql, &[&id.uuid(), &password_hash]).await? == 0 {
-        return Err(DirectoryError::NotFound("account").into());
-    }
+    db.run(sql, &[&id.uuid(), &password_hash]).await?;
     db.run("DELETE FROM session WHERE account = $1", &[&id.uuid()]).await?;
     Ok(())
 }
@@ -171,7 +177,8 @@ pub(super) async fn activate(
     password_hash: &str,
     now: Timestamp,
 ) -> Result<Option<Account>, Fault> {
-    let sql = "SELECT id FROM account WHERE activation_digest = $1 AND activation_until > $2";
+    // Locked: of two who show the same token the second finds it spent.
+    let sql = "SELECT id FROM account WHERE activation_digest = $1 AND activation_until > $2 FOR UPDATE";
     let Some(row) = db.row(sql, &[&digest.as_slice(), &now.as_millis()]).await? else { return Ok(None) };
     let id = UserId::from_bytes(rows::id(&row, 0)?);
     set_password(db, id, password_hash).await?;

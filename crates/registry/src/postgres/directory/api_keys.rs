@@ -24,7 +24,8 @@ fn read(row: &Row) -> Result<ApiKey, Fault> {
 }
 
 pub(super) async fn create(db: &Db, draft: &ApiKeyDraft, now: Timestamp) -> Result<ApiKey, Fault> {
-    let account = found(accounts::one(db, draft.account).await?, "account")?;
+    // Locked, so that keys made at once are counted one after the other.
+    let account = found(accounts::locked(db, draft.account).await?, "account")?;
     let count = db.one("SELECT count(*) FROM api_key WHERE account = $1", &[&draft.account.uuid()]).await?;
     if rows::get::<i64>(&count, 0)? >= PER_ACCOUNT {
         return Err(TOO_MANY.into());

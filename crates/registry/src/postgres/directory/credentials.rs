@@ -1,9 +1,10 @@
 //! What devices sign in with, as keyed digests. See `crate::directory::credentials`.
 
-use claim::directory::{CredentialDraft, CredentialKind, CredentialView, DirectoryError};
+use claim::directory::{CredentialDraft, CredentialKind, CredentialView};
 use claim::{DeviceId, Secret, TenantId, Timestamp};
 use tokio_postgres::Row;
 
+use super::devices;
 use crate::directory::credentials::{READABLE, Vault, digests, generate, masked};
 use crate::directory::found;
 use crate::lookup::Forget;
@@ -52,6 +53,8 @@ pub(super) async fn take(
     device: DeviceId,
     now: Timestamp,
 ) -> Result<CredentialView, Fault> {
+    // Locked, so that of two readers the second comes too late.
+    found(devices::locked(db, tenant, device).await?, "credential")?;
     let (mut view, waits) = found(view(db, tenant, device, now).await?, "credential")?;
     if !waits {
         return Ok(view);
@@ -130,14 +133,13 @@ pub(super) async fn replace(
     draft: &CredentialDraft,
     now: Timestamp,
 ) -> Result<CredentialView, Fault> {
-    let sql = "SELECT name FROM device WHERE id = $1 AND tenant = $2";
-    let row = db.row(sql, &[&device.uuid(), &tenant.uuid()]).await?.ok_or(DirectoryError::NotFound("device"))?;
+    let of = found(devices::locked(db, tenant, device).await?, "device")?;
     let version = forget(db, after, device).await?;
     db.run("DELETE FROM credential WHERE device = $1", &[&device.uuid()]).await?;
     insert(db, after, vault, (tenant, device), draft, None, now).await?;
     let version = version.unwrap_or(0) + 1;
     db.run("UPDATE credential SET version = $2 WHERE device = $1", &[&device.uuid(), &version]).await?;
-    outbox::insert(db, tenant, device, rows::get(&row, 0)?, Kind::CredentialRevoked, now).await?;
+    outbox::insert(db, tenant, device, of.name.as_str(), Kind::CredentialRevoked, now).await?;
     after.event = true;
     shown(db, tenant, device, now).await
 }

@@ -1,5 +1,6 @@
 //! Devices as their maker sees them. See `crate::directory::devices`.
 
+use claim::device::ProfileId;
 use claim::directory::{CredentialView, DeviceDraft, DeviceRecord, DirectoryError, Page, PageRequest};
 use claim::event::Evidence;
 use claim::{CustomerId, DeviceId, DeviceName, TenantId, Timestamp, UserId};
@@ -13,9 +14,8 @@ use crate::directory::found;
 use crate::lookup::Forget;
 use crate::outbox::Kind;
 use crate::postgres::answers::page;
-use crate::postgres::claims::standing;
 use crate::postgres::db::{Db, Fault, Values};
-use crate::postgres::{listings, outbox, rows};
+use crate::postgres::{claims, listings, outbox, rows};
 use crate::rows::DEVICE_FROM;
 use crate::writer::After;
 
@@ -35,11 +35,13 @@ fn read(row: &Row) -> Result<DeviceRecord, Fault> {
     })
 }
 
-/// A name that another device of the tenant has. Ids in `default` are not the maker's choice: when two devices come upon the
-/// same, that is no refusal.
-fn taken(fault: Fault) -> Fault {
+/// What was found a moment ago and is gone, or a name that another device has. An id in `default` is not the maker's choice:
+/// when two devices come upon the same, that is no refusal.
+fn refused(fault: Fault) -> Fault {
     match fault.constraint() {
         Some("device_name") => DirectoryError::Taken("name").into(),
+        Some("device_profile_reference") => DirectoryError::NotFound("device profile").into(),
+        Some("device_owner_reference") => DirectoryError::NotFound("customer").into(),
         _ => fault,
     }
 }
@@ -47,6 +49,14 @@ fn taken(fault: Fault) -> Fault {
 pub(super) async fn one(db: &Db, tenant: TenantId, id: DeviceId) -> Result<Option<DeviceRecord>, Fault> {
     let sql = format!("SELECT {COLUMNS} FROM {DEVICE_FROM} WHERE d.id = $1 AND d.tenant = $2");
     db.row(&sql, &[&id.uuid(), &tenant.uuid()]).await?.as_ref().map(read).transpose()
+}
+
+/// A device that nobody else changes, and nobody relates, until this transaction ends.
+pub(super) async fn locked(db: &Db, tenant: TenantId, id: DeviceId) -> Result<Option<DeviceRecord>, Fault> {
+    let sql = "SELECT 1 FROM device WHERE id = $1 AND tenant = $2 FOR UPDATE";
+    db.row(sql, &[&id.uuid(), &tenant.uuid()]).await?;
+    // Read after the wait and not in it: its profile may be another one now.
+    one(db, tenant, id).await
 }
 
 pub(super) async fn by_name(db: &Db, tenant: TenantId, name: &DeviceName) -> Result<Option<DeviceRecord>, Fault> {
@@ -94,29 +104,12 @@ pub(super) async fn save(
             Some(profile) => profile,
             None => profiles::by_name_or_default(db, tenant, None).await?,
         };
-        let id = DeviceId::random();
-        let (application, listing) = listings::default_home(db, tenant, &draft.name).await?;
-        let sql = "INSERT INTO device (id, tenant, name, profile, label, gateway, additional_info, created_at, \
-             home_application, home_listing, application, listing) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $9, $10)";
-        let values: Values<'_> = &[
-            &id.uuid(),
-            &tenant.uuid(),
-            &draft.name.as_str(),
-            &profile.uuid(),
-            &draft.label,
-            &draft.gateway,
-            &draft.additional_info,
-            &now.as_millis(),
-            &application,
-            &listing,
-        ];
-        db.run(sql, values).await.map_err(taken)?;
+        let id = insert(db, tenant, draft, profile, now).await?;
         let credential = credentials::create(db, after, vault, (tenant, id), draft.credential.as_ref(), now).await?;
         after.forget.push(Forget::Device(id));
         return Ok((found(one(db, tenant, id).await?, "device")?, Some(credential)));
     };
-    let before = found(one(db, tenant, id).await?, "device")?;
+    let before = found(locked(db, tenant, id).await?, "device")?;
     let sql = "UPDATE device SET name = $3, profile = $4, label = $5, gateway = $6, additional_info = $7, \
          version = version + 1 WHERE id = $1 AND tenant = $2";
     let values: Values<'_> = &[
@@ -128,7 +121,7 @@ pub(super) async fn save(
         &draft.gateway,
         &draft.additional_info,
     ];
-    db.run(sql, values).await.map_err(taken)?;
+    db.run(sql, values).await.map_err(refused)?;
     let credential = match &draft.credential {
         None => None,
         Some(draft) => Some(credentials::replace(db, after, vault, (tenant, id), draft, now).await?),
@@ -142,6 +135,41 @@ pub(super) async fn save(
     Ok((found(one(db, tenant, id).await?, "device")?, credential))
 }
 
+async fn insert(
+    db: &Db,
+    tenant: TenantId,
+    draft: &DeviceDraft,
+    profile: ProfileId,
+    now: Timestamp,
+) -> Result<DeviceId, Fault> {
+    let id = DeviceId::random();
+    let sql = "INSERT INTO device (id, tenant, name, profile, label, gateway, additional_info, created_at, \
+         home_application, home_listing, application, listing) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $9, $10) ON CONFLICT DO NOTHING";
+    loop {
+        let (application, listing) = listings::default_home(db, tenant, &draft.name).await?;
+        let values: Values<'_> = &[
+            &id.uuid(),
+            &tenant.uuid(),
+            &draft.name.as_str(),
+            &profile.uuid(),
+            &draft.label,
+            &draft.gateway,
+            &draft.additional_info,
+            &now.as_millis(),
+            &application,
+            &listing,
+        ];
+        if db.run(sql, values).await.map_err(refused)? == 1 {
+            return Ok(id);
+        }
+        if by_name(db, tenant, &draft.name).await?.is_some() {
+            return Err(DirectoryError::Taken("name").into());
+        }
+        // The id in `default` was taken in the same moment: the next is tried.
+    }
+}
+
 pub(crate) async fn delete(
     db: &Db,
     after: &mut After,
@@ -149,7 +177,7 @@ pub(crate) async fn delete(
     id: DeviceId,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let record = found(one(db, tenant, id).await?, "device")?;
+    let record = found(locked(db, tenant, id).await?, "device")?;
     credentials::forget(db, after, id).await?;
     for child in db.rows("SELECT device FROM relation WHERE gateway = $1", &[&id.uuid()]).await? {
         after.forget.push(Forget::Gateways(DeviceId::from_bytes(rows::id(&child, 0)?)));
@@ -170,7 +198,7 @@ pub(super) async fn assign_by_admin(
     account: UserId,
     now: Timestamp,
 ) -> Result<DeviceRecord, Fault> {
-    let before = found(standing(db, tenant, device).await?, "device")?;
+    let before = found(claims::locked(db, tenant, device).await?, "device")?;
     found(customers::one(db, tenant, customer).await?, "customer")?;
     match before.owner {
         Some(owner) if owner == customer => {}
@@ -182,7 +210,9 @@ pub(super) async fn assign_by_admin(
                  code_digest = NULL, code_from = NULL, code_until = NULL, code_set_at = NULL, \
                  code_any_case = NULL, code_sealed = NULL \
                  WHERE id = $1 AND tenant = $2 AND owner IS NULL";
-            db.run(sql, &[&device.uuid(), &tenant.uuid(), &customer.uuid(), &now.as_millis()]).await?;
+            db.run(sql, &[&device.uuid(), &tenant.uuid(), &customer.uuid(), &now.as_millis()])
+                .await
+                .map_err(refused)?;
             let audit = Audit { account, device, tenant, action: "assign", outcome: "assigned", now, request_id: 0 };
             audit.write_in(db, Evidence::None, before.generation + 1).await?;
             let kind = Kind::Claimed { owner: customer, at: now };

@@ -50,7 +50,9 @@ async fn insert(db: &Db, profile: &DeviceProfile) -> Result<(), Fault> {
 }
 
 pub(super) async fn save(db: &Db, after: &mut After, profile: &DeviceProfile) -> Result<DeviceProfile, Fault> {
-    let Some(before) = one(db, profile.tenant, profile.id).await? else {
+    let sql = format!("SELECT {COLUMNS} FROM profile WHERE id = $1 AND tenant = $2 FOR NO KEY UPDATE");
+    let before = db.row(&sql, &[&profile.id.uuid(), &profile.tenant.uuid()]).await?;
+    let Some(before) = before.as_ref().map(read).transpose()? else {
         let profile = DeviceProfile { is_default: false, ..profile.clone() };
         insert(db, &profile).await?;
         return Ok(profile);

@@ -32,10 +32,25 @@ pub(super) async fn rotate(
     expires_at: Timestamp,
     now: Timestamp,
 ) -> Result<RefreshUse, Fault> {
+    // The account first, as whoever ends all its sessions does: no successor is made beside that.
+    let sql = "SELECT id FROM account WHERE id = (SELECT account FROM session WHERE digest = $1) FOR NO KEY UPDATE";
+    let Some(row) = db.row(sql, &[&digest.as_slice()]).await? else { return Ok(RefreshUse::Unknown) };
+    let account = UserId::from_bytes(rows::id(&row, 0)?);
+    let used = spend(db, account, digest, successor, expires_at, now).await?;
     sweep(db, now).await?;
+    Ok(used)
+}
+
+async fn spend(
+    db: &Db,
+    account: UserId,
+    digest: &[u8; 32],
+    successor: [u8; 32],
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Result<RefreshUse, Fault> {
     // The statement that finds it unspent spends it: of two who show the same token the second finds it spent.
-    let sql = "UPDATE session SET spent = TRUE WHERE digest = $1 AND NOT spent AND expires_at > $2 \
-         RETURNING account, family";
+    let sql = "UPDATE session SET spent = TRUE WHERE digest = $1 AND NOT spent AND expires_at > $2 RETURNING family";
     let Some(row) = db.row(sql, &[&digest.as_slice(), &now.as_millis()]).await? else {
         // Two hold the same token: one of them stole it.
         let sql = "DELETE FROM session WHERE family IN \
@@ -43,8 +58,7 @@ pub(super) async fn rotate(
         let ended = db.run(sql, &[&digest.as_slice(), &now.as_millis()]).await?;
         return Ok(if ended == 0 { RefreshUse::Unknown } else { RefreshUse::Replayed });
     };
-    let account = UserId::from_bytes(rows::id(&row, 0)?);
-    insert(db, &RefreshSession { digest: successor, account, family: rows::bytes(&row, 1)?, expires_at }).await?;
+    insert(db, &RefreshSession { digest: successor, account, family: rows::bytes(&row, 0)?, expires_at }).await?;
     Ok(RefreshUse::Rotated(account))
 }
 

@@ -9,6 +9,7 @@ use super::devices;
 use crate::directory::found;
 use crate::directory::settings::{ITSELF, NO_GATEWAY};
 use crate::lookup::Forget;
+use crate::postgres::answers::broken_reference;
 use crate::postgres::db::{Db, Fault};
 use crate::postgres::rows;
 use crate::writer::After;
@@ -32,7 +33,7 @@ pub(super) async fn change(
     change: &ClaimSettingsChange,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    found(devices::one(db, tenant, device).await?, "device")?;
+    found(devices::locked(db, tenant, device).await?, "device")?;
     if let Some(allowed) = change.claiming_allowed {
         let sql = "UPDATE device SET claiming_allowed = $3, claiming_allowed_at = $4, version = version + 1 \
              WHERE id = $1 AND tenant = $2";
@@ -69,7 +70,8 @@ pub(super) async fn relate(
         return Err(ITSELF.into());
     }
     let sql = "INSERT INTO relation (gateway, device, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-    db.run(sql, &[&gateway.uuid(), &device.uuid(), &now.as_millis()]).await?;
+    let related = db.run(sql, &[&gateway.uuid(), &device.uuid(), &now.as_millis()]).await;
+    related.map_err(broken_reference(DirectoryError::NotFound("device")))?;
     after.forget.push(Forget::Gateways(device));
     Ok(())
 }
