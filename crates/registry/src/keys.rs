@@ -24,16 +24,16 @@ pub(crate) const ROOT: &str = "digest_root";
 
 /// Why there is no keyring.
 #[derive(Debug)]
-pub(crate) enum RootFault<E = rusqlite::Error> {
+pub(crate) enum RootFault {
     /// It was sealed under none of the keys.
     OtherMaster,
     /// The system has no random bytes, or the cryptography refused.
     NoKey,
-    Database(E),
+    Database(rusqlite::Error),
 }
 
-impl<E> From<E> for RootFault<E> {
-    fn from(error: E) -> Self {
+impl From<rusqlite::Error> for RootFault {
+    fn from(error: rusqlite::Error) -> Self {
         Self::Database(error)
     }
 }
