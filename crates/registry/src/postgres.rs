@@ -44,11 +44,13 @@
 //! - `LIMIT -1 OFFSET n` is `OFFSET n`; `LIKE` is `ILIKE`; `coalesce(max(a, b))` is `greatest(a, b)`, which passes NULLs over.
 
 mod answers;
+mod audit;
 mod children;
 mod claims;
 mod config;
 mod db;
 mod directory;
+mod horizon;
 mod keys;
 mod listings;
 mod notes;

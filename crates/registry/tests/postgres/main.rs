@@ -1,6 +1,7 @@
 //! The contract batteries of the registry's ports, run against PostgreSQL as `tests/batteries.rs` runs them against SQLite;
 //! and what only a server can show.
 
+mod audit;
 mod devices;
 mod schema;
 mod server;
