@@ -57,6 +57,7 @@ mod notes;
 mod outbox;
 mod oversight;
 mod reads;
+mod roles;
 mod rows;
 mod schema;
 mod write;
