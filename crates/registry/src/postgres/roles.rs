@@ -92,8 +92,7 @@ async fn grants(db: &Db, account: UserId) -> Result<Grants, Fault> {
 }
 
 async fn create(db: &Db, tenant: TenantId, draft: &RoleDraft, by: By) -> Result<Role, Fault> {
-    let count: i64 =
-        rows::get(&db.one("SELECT count(*) FROM role WHERE tenant = $1", &[&tenant.uuid()]).await?, 0)?;
+    let count: i64 = rows::get(&db.one("SELECT count(*) FROM role WHERE tenant = $1", &[&tenant.uuid()]).await?, 0)?;
     if count >= i64::from(draft.most) {
         return Err(DirectoryError::Full { what: "roles of a tenant", most: draft.most }.into());
     }

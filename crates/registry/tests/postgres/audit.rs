@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use claim::TenantId;
 use claim::audit::{AuditFilter, AuditLog, Break, ChainCheck};
 use registry::PostgresRegistry;
+use testkit::audit_battery;
 use tokio_postgres::Client;
 
 use crate::server::{Server, server};
@@ -30,6 +31,11 @@ async fn whole(log: &PostgresRegistry, tenant: TenantId) -> u64 {
     let mut check = ChainCheck::from_start();
     stretch.rows.iter().for_each(|row| check.row(row).expect("a whole chain"));
     check.sealed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_the_contract_of_the_audit_log() {
+    audit_battery::all(|| server().fresh()).await;
 }
 
 /// Whoever reads on from the last position it saw has seen every row, and no chain has a hole.

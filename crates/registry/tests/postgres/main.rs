@@ -3,5 +3,7 @@
 
 mod audit;
 mod devices;
+mod keys;
+mod roles;
 mod schema;
 mod server;
