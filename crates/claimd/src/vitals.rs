@@ -9,7 +9,7 @@ use claim::directory::Directory;
 use claim::ports::Outbox;
 use claim::watch::WatchFeed;
 use claim_cache::MemoryClaimCache;
-use registry::SqliteRegistry;
+use registry::Registry;
 
 use crate::admin::{Health, Readiness};
 use crate::events::DispatchStats;
@@ -17,7 +17,7 @@ use crate::metrics::{Kind, Live, Metrics, figure};
 
 /// What there is to look at.
 pub(crate) struct Vitals {
-    pub(crate) registry: Arc<SqliteRegistry>,
+    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) cache: Arc<MemoryClaimCache>,
     pub(crate) metrics: Arc<Metrics>,
     /// By transport.

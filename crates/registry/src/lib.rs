@@ -13,6 +13,7 @@ mod claims;
 mod config;
 mod directory;
 mod imports;
+mod install;
 mod keys;
 mod listings;
 mod lookup;
@@ -29,6 +30,7 @@ mod sqlite;
 mod writer;
 
 pub use config::Config;
+pub use install::Registry;
 pub use keys::{HandOver, ResealCursor, Resealed};
 pub use postgres::{PostgresConfig, PostgresRegistry};
 pub use sqlite::{OpenError, SqliteRegistry, Stats};

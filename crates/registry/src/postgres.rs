@@ -44,17 +44,20 @@
 //! - `LIMIT -1 OFFSET n` is `OFFSET n`; `LIKE` is `ILIKE`; `coalesce(max(a, b))` is `greatest(a, b)`, which passes NULLs over.
 
 mod answers;
+mod audit;
 mod children;
 mod claims;
 mod config;
 mod db;
 mod directory;
+mod horizon;
 mod keys;
 mod listings;
 mod notes;
 mod outbox;
 mod oversight;
 mod reads;
+mod roles;
 mod rows;
 mod schema;
 mod write;
@@ -135,9 +138,16 @@ impl PostgresRegistry {
         Ok(Arc::new(Self { core, keyring: Arc::new(keyring), sealer: Arc::new(sealer), handed_over, notes }))
     }
 
-    /// Writes the notes that still wait, sums included. Later ones are dropped and counted.
+    /// Writes the notes that still wait, sums included, chains what is left of the audit log, and closes the connections.
+    /// Later changes are refused as unavailable.
     pub async fn close(&self) {
         self.notes.close().await;
+        if self.seal_the_rest().await.is_err() {
+            tracing::error!(
+                "the last rows of the audit log could not be chained; another node or the next start does it"
+            );
+        }
+        self.core.pool.close();
     }
 
     /// What it has done so far.

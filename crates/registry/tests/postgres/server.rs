@@ -99,6 +99,12 @@ impl Server {
         PostgresRegistry::open(&config, &master(newest), before.as_ref(), Duration::from_secs(30)).await
     }
 
+    /// A registry that waits no longer than `patience`.
+    pub(crate) async fn open_for(&self, database: &str, patience: Duration) -> Arc<PostgresRegistry> {
+        let config = PostgresConfig::new(Secret::new(self.url(database)));
+        PostgresRegistry::open(&config, &master(1), None, patience).await.expect("a registry")
+    }
+
     /// A registry on a database.
     pub(crate) async fn open(&self, database: &str) -> Arc<PostgresRegistry> {
         self.open_under(database, 1, None).await.expect("a registry")

@@ -220,6 +220,13 @@ CREATE TABLE audit_chain (
 );
 CREATE INDEX audit_chain_tenant ON audit_chain (tenant, seq);
 
+-- Who has its one row goes on with the chains.
+CREATE TABLE audit_sealing (
+    one BOOLEAN CONSTRAINT audit_sealing_one PRIMARY KEY DEFAULT TRUE CHECK (one),
+    seq BIGINT NOT NULL -- the newest that is chained
+);
+INSERT INTO audit_sealing (seq) VALUES (0);
+
 CREATE FUNCTION audit_is_append_only () RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'the audit log is append-only';
