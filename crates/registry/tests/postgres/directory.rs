@@ -9,9 +9,14 @@ use claim::directory::{
 use claim::owner::Authority;
 use claim::{DeviceName, TenantId, UserId};
 use registry::PostgresRegistry;
-use testkit::{at, gateways_battery};
+use testkit::{at, directory_battery, gateways_battery};
 
 use crate::server::server;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_the_contract_of_the_directory() {
+    directory_battery::all(|| server().fresh()).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_keeps_the_contract_of_gateways() {
