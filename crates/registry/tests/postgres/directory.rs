@@ -23,6 +23,17 @@ async fn postgres_keeps_the_contract_of_gateways() {
     gateways_battery::all(|| server().fresh()).await;
 }
 
+/// SQLite looks for it and finds nothing; PostgreSQL has an error for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_has_a_zero_character_in_it() {
+    let node = server().fresh();
+    let tenant = tenant(&node).await;
+    node.save_device(tenant, draft("d"), at(0)).await.expect("a device");
+    assert_eq!(node.account_by_email("a\0@x.org".to_owned()).await, Ok(None));
+    let page = PageRequest { size: 10, page: 0, text: Some("d\0".to_owned()) };
+    assert_eq!(node.devices(tenant, None, page).await.expect("a page").total, 0);
+}
+
 /// Nodes on one empty database.
 async fn nodes(count: usize) -> Vec<Arc<PostgresRegistry>> {
     let database = server().database().await;

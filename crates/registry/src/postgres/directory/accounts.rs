@@ -114,6 +114,10 @@ pub(crate) async fn page_of(
 }
 
 pub(super) async fn by_email(db: &Db, email: &str) -> Result<Option<(Account, Option<String>)>, Fault> {
+    // Nobody's: PostgreSQL keeps no U+0000 and refuses to look for one.
+    if email.contains('\0') {
+        return Ok(None);
+    }
     let sql = format!("SELECT {COLUMNS}, password_hash FROM account WHERE email = $1");
     let row = db.row(&sql, &[&folded(email)]).await?;
     row.map(|row| Ok((read(&row)?, rows::get(&row, 10)?))).transpose()
@@ -150,11 +154,12 @@ pub(super) async fn delete(db: &Db, tenant: TenantId, id: UserId) -> Result<(), 
 }
 
 pub(super) async fn set_password(db: &Db, id: UserId, password_hash: &str) -> Result<(), Fault> {
-    // Against whoever makes a session of it, too: that waits for its account, and then all sessions of before end here.
-    found(db.row("SELECT 1 FROM account WHERE id = $1 FOR UPDATE", &[&id.uuid()]).await?, "account")?;
+    // The account first: whoever goes on with a session of it waits here, and then finds none.
     let sql = "UPDATE account SET password_hash = $2, session_epoch = session_epoch + 1, activation_digest = NULL, \
          activation_until = NULL WHERE id = $1";
-    db.run(sql, &[&id.uuid(), &password_hash]).await?;
+    if db.run(sql, &[&id.uuid(), &password_hash]).await? == 0 {
+        return Err(DirectoryError::NotFound("account").into());
+    }
     db.run("DELETE FROM session WHERE account = $1", &[&id.uuid()]).await?;
     Ok(())
 }
