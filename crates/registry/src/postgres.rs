@@ -66,7 +66,7 @@ use std::time::Duration;
 
 use claim::{Keyring, MasterKey};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use tokio_postgres::NoTls;
 use tokio_postgres::config::TargetSessionAttrs;
 
@@ -94,6 +94,8 @@ struct Core {
     pool: Pool,
     shared: Arc<Shared>,
     patience: Duration,
+    /// Held shared by a first try of a SERIALIZABLE change, and alone by a later one.
+    turns: RwLock<()>,
 }
 
 const CHECK: &str = "check the address, the user and the password, and that the server takes connections";
@@ -120,6 +122,7 @@ impl PostgresRegistry {
                 wake: Notify::new(),
             }),
             patience,
+            turns: RwLock::new(()),
         });
         let sealer = Sealer::new(master, before);
         let prepared = tokio::time::timeout(patience, prepare(&core, &sealer));

@@ -2,5 +2,6 @@
 //! and what only a server can show.
 
 mod devices;
+mod faults;
 mod schema;
 mod server;
