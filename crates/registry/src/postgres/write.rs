@@ -116,6 +116,7 @@ impl Core {
                 self.shared.lookup.forget(&after.forget);
                 if after.event {
                     self.shared.wake.notify_waiters();
+                    self.told.notify_one();
                 }
             }
             match tried {

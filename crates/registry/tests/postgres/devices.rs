@@ -236,6 +236,22 @@ async fn events_go_on_after_a_restore_on_another_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_one_node_wakes_the_others() {
+    let database = server().database().await;
+    let stage = Postgres::with_patience(server(), &database, Duration::from_secs(30)).await;
+    let other = server().open(&database).await;
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while stage.client.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0) < 2 {
+        assert!(std::time::Instant::now() < deadline, "they do not listen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let wake = other.wake();
+    outbox_battery::Stage::happens(&stage, at(1)).await;
+    tokio::time::timeout(Duration::from_secs(60), wake).await.expect("woken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_leaves_its_audit_row_and_its_event_or_nothing() {
     let stage = Postgres::open(server()).await;
     let tenant = stage.tenant().await;
