@@ -60,6 +60,7 @@ mod reads;
 mod roles;
 mod rows;
 mod schema;
+mod waking;
 mod write;
 
 use std::path::PathBuf;
@@ -69,7 +70,7 @@ use std::time::Duration;
 
 use claim::{Keyring, MasterKey};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use tokio_postgres::NoTls;
 use tokio_postgres::config::TargetSessionAttrs;
 
@@ -82,6 +83,7 @@ use crate::writer::After;
 pub use config::PostgresConfig;
 use db::Fault;
 use schema::SchemaError;
+use waking::Waking;
 
 /// The registry in one PostgreSQL database. See the module's head.
 pub struct PostgresRegistry {
@@ -90,6 +92,7 @@ pub struct PostgresRegistry {
     pub(crate) sealer: Arc<Sealer>,
     handed_over: bool,
     notes: notes::Queue,
+    _waking: Waking,
 }
 
 /// What reads and changes need, also when their caller is gone.
@@ -97,6 +100,10 @@ struct Core {
     pool: Pool,
     shared: Arc<Shared>,
     patience: Duration,
+    /// Held shared by a first try of a SERIALIZABLE change, and alone by a later one.
+    turns: RwLock<()>,
+    /// An event was committed here.
+    told: Notify,
 }
 
 const CHECK: &str = "check the address, the user and the password, and that the server takes connections";
@@ -113,7 +120,7 @@ impl PostgresRegistry {
         let server = server_of(config, patience)?;
         let place = place_of(&server);
         let error = |what: String, next| OpenError { path: place.clone(), what, next };
-        let pool = pool(server, config.connections.max(1), patience)
+        let pool = pool(server.clone(), config.connections.max(1), patience)
             .map_err(|fault| error(format!("has no pool: {fault}"), CHECK))?;
         let core = Arc::new(Core {
             pool,
@@ -123,6 +130,8 @@ impl PostgresRegistry {
                 wake: Notify::new(),
             }),
             patience,
+            turns: RwLock::new(()),
+            told: Notify::new(),
         });
         let sealer = Sealer::new(master, before);
         let prepared = tokio::time::timeout(patience, prepare(&core, &sealer));
@@ -134,8 +143,15 @@ impl PostgresRegistry {
             Some(before) if !handed_over => Sealer::new(before, None),
             _ => sealer,
         };
-        let notes = notes::Queue::start(&core);
-        Ok(Arc::new(Self { core, keyring: Arc::new(keyring), sealer: Arc::new(sealer), handed_over, notes }))
+        let (notes, waking) = (notes::Queue::start(&core), Waking::start(&core, server));
+        Ok(Arc::new(Self {
+            core,
+            keyring: Arc::new(keyring),
+            sealer: Arc::new(sealer),
+            handed_over,
+            notes,
+            _waking: waking,
+        }))
     }
 
     /// Writes the notes that still wait, sums included, chains what is left of the audit log, and closes the connections.

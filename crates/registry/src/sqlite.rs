@@ -57,6 +57,8 @@ pub struct Stats {
     pub commits: AtomicU64,
     /// Changes in them.
     pub changes: AtomicU64,
+    /// Changes run again because other transactions were in their way.
+    pub retried: AtomicU64,
     /// Transactions that failed.
     pub errors: AtomicU64,
     /// Audit notes dropped because too many waited.

@@ -75,7 +75,16 @@ impl Fault {
     pub(super) fn passes(&self) -> bool {
         match self {
             Self::Database(error) if error.is_closed() => true,
-            _ => matches!(self.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)),
+            _ => matches!(
+                self.code(),
+                // The last two are a server's last words on an old connection.
+                Some(
+                    &SqlState::T_R_SERIALIZATION_FAILURE
+                        | &SqlState::T_R_DEADLOCK_DETECTED
+                        | &SqlState::ADMIN_SHUTDOWN
+                        | &SqlState::CRASH_SHUTDOWN
+                )
+            ),
         }
     }
 }
@@ -165,8 +174,11 @@ impl Drop for Db {
     }
 }
 
+/// How often a read is tried again on another connection.
+const READS_AGAIN: u32 = 3;
+
 impl PostgresRegistry {
-    /// A read, bounded in time; once more if its connection turns out to be an old one.
+    /// A read, bounded in time; again if its connection turns out to be an old one.
     pub(crate) async fn read<A: Sync, T>(&self, args: A, read: Read<A, T>) -> Result<T, Unavailable> {
         let result = self.reading(&args, read).await;
         result.map_err(|fault| {
@@ -178,11 +190,11 @@ impl PostgresRegistry {
     /// As [`PostgresRegistry::read`], with what went wrong.
     pub(super) async fn reading<A: Sync, T>(&self, args: &A, read: Read<A, T>) -> Result<T, Fault> {
         let work = async {
-            let mut again = true;
+            let mut again = READS_AGAIN;
             loop {
                 let db = self.core.borrow().await?;
                 match read(&db, args).await {
-                    Err(fault) if again && fault.passes() => again = false,
+                    Err(fault) if again > 0 && fault.passes() => again -= 1,
                     result => {
                         db.give_back();
                         return result;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use claim::event::AuditNote;
 use claim::{PortFuture, Unavailable};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -45,11 +44,9 @@ impl Queue {
 
     fn put(&self, row: Row) {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        match sender.as_ref().map(|sender| sender.try_send(row)) {
-            Some(Ok(())) => {}
-            Some(Err(TrySendError::Full(_) | TrySendError::Closed(_))) | None => {
-                self.core.shared.stats.notes_dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        // Full, or closed.
+        if !sender.as_ref().is_some_and(|sender| sender.try_send(row).is_ok()) {
+            self.core.shared.stats.notes_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
@@ -51,6 +52,13 @@ enum Failed {
     Passing(Fault),
     /// The commit was under way.
     Perhaps(String),
+}
+
+/// Whom a try may meet. Held, not read.
+enum Turn<'a> {
+    Any,
+    Shared(#[expect(dead_code)] RwLockReadGuard<'a, ()>),
+    Alone(#[expect(dead_code)] RwLockWriteGuard<'a, ()>),
 }
 
 impl PostgresRegistry {
@@ -99,12 +107,16 @@ impl Core {
         let mut retries = 0;
         loop {
             let mut after = After::default();
-            let tried = self.once(way, args, change, &mut after, deadline).await;
+            let tried = match self.turn(way, retries, deadline).await {
+                Ok(_turn) => self.once(way, args, change, &mut after, deadline).await,
+                Err(fault) => Err(Failed::Certainly(fault)),
+            };
             if matches!(tried, Ok(_) | Err(Failed::Perhaps(_))) {
                 // Also after an unknown outcome: what may have changed must be read again.
                 self.shared.lookup.forget(&after.forget);
                 if after.event {
                     self.shared.wake.notify_waiters();
+                    self.told.notify_one();
                 }
             }
             match tried {
@@ -116,6 +128,7 @@ impl Core {
                 Err(Failed::Certainly(Fault::Refused(error))) => return Err(NotWritten::Refused(error)),
                 Err(Failed::Passing(_)) if retries < RETRIES && Instant::now() < deadline => {
                     tokio::time::sleep(wait(retries)).await;
+                    stats.retried.fetch_add(1, Ordering::Relaxed);
                     retries += 1;
                 }
                 Err(Failed::Certainly(fault) | Failed::Passing(fault)) => {
@@ -130,6 +143,19 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// The turn of a SERIALIZABLE change. The server takes whole pages, and small tables, for what was read: it finds many in
+    /// each other's way that are not. So who was refused once runs while no other of this node does.
+    async fn turn(&self, way: Way, retries: u32, deadline: Instant) -> Result<Turn<'_>, Fault> {
+        let turn = async {
+            match way {
+                Way::Serializable if retries == 0 => Turn::Shared(self.turns.read().await),
+                Way::Serializable => Turn::Alone(self.turns.write().await),
+                Way::ReadCommitted | Way::OneStatement => Turn::Any,
+            }
+        };
+        tokio::time::timeout_at(deadline, turn).await.map_err(|_| Fault::NoConnection("no turn in time".to_owned()))
     }
 
     /// Runs the change and commits it.

@@ -1,10 +1,11 @@
 //! `DeviceRegistry` and `Outbox`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use claim::event::{AuditAction, AuditActor, AuditNote, Evidence};
-use claim::ports::{AssignOwner, Assignment, DeviceRegistry, Freshness, Outbox, PortFuture};
-use claim::{CustomerId, DeviceId, Keyring, SecretDigest, TenantId, Timestamp, UserId};
+use claim::ports::{AssignOwner, Assignment, ClaimTarget, DeviceRegistry, Freshness, Outbox, PortFuture, WriteError};
+use claim::{CustomerId, DeviceId, Keyring, ListingId, SecretDigest, TenantId, Timestamp, UserId};
 use registry::PostgresRegistry;
 use testkit::registry_battery::{self, Stage};
 use testkit::{at, origin, outbox_battery};
@@ -14,15 +15,24 @@ use tokio_postgres::types::ToSql;
 use crate::server::{Server, server};
 
 /// A registry, and a client that makes what the port itself cannot.
-struct Postgres {
-    registry: Arc<PostgresRegistry>,
-    client: Client,
+pub(crate) struct Postgres {
+    pub(crate) registry: Arc<PostgresRegistry>,
+    pub(crate) client: Client,
 }
 
 impl Postgres {
-    async fn open(server: &Server) -> Self {
-        let database = server.database().await;
-        Self { registry: server.open(&database).await, client: server.client(&database).await }
+    pub(crate) async fn open(server: &Server) -> Self {
+        Self::with_patience(server, &server.database().await, Duration::from_secs(30)).await
+    }
+
+    pub(crate) async fn with_patience(server: &Server, database: &str, patience: Duration) -> Self {
+        // Made with more, since making a schema takes its time.
+        drop(server.open(database).await);
+        let registry = server.open_with(database, 1, None, patience).await.expect("a registry");
+        let client = server.client(database).await;
+        // What the tests put there by themselves need not survive a power loss.
+        client.batch_execute("SET synchronous_commit = off").await.expect("set");
+        Self { registry, client }
     }
 
     fn fresh(server: &Server) -> Self {
@@ -33,7 +43,35 @@ impl Postgres {
         self.client.execute(sql, values).await.expect(sql);
     }
 
-    async fn assign(&self, tenant: TenantId, device: DeviceId, owner: CustomerId, now: Timestamp) -> Assignment {
+    pub(crate) async fn assign(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        owner: CustomerId,
+        now: Timestamp,
+    ) -> Assignment {
+        self.assign_to(tenant, device, owner, None, now).await
+    }
+
+    async fn assign_to(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        owner: CustomerId,
+        target: Option<&ClaimTarget>,
+        now: Timestamp,
+    ) -> Assignment {
+        self.try_assign(tenant, device, owner, target, now).await.expect("the store answers")
+    }
+
+    pub(crate) async fn try_assign(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+        owner: CustomerId,
+        target: Option<&ClaimTarget>,
+        now: Timestamp,
+    ) -> Result<Assignment, WriteError> {
         let origin = origin(None);
         let request = AssignOwner {
             tenant,
@@ -44,12 +82,12 @@ impl Postgres {
             freshness: Freshness::ReceivedAt(now),
             allow_by_default: true,
             invalidate_code: true,
-            target: None,
+            target,
             retry: None,
             now,
             origin: &origin,
         };
-        self.registry.assign_owner(request).await.expect("the store answers")
+        self.registry.assign_owner(request).await
     }
 }
 
@@ -91,7 +129,7 @@ impl Stage for Postgres {
             let device = DeviceId::random();
             let sql = "INSERT INTO device (id, tenant, name, profile, gateway, created_at, home_application, home_listing, \
                  application, listing) SELECT $1, $2, $3, p.id, FALSE, 0, a.id, $4, a.id, $4 \
-                 FROM profile p JOIN application a ON a.tenant = p.tenant WHERE p.tenant = $2";
+                 FROM profile p JOIN application a ON a.tenant = p.tenant WHERE p.tenant = $2 AND a.listing = 'default'";
             let listing = format!("d-{}", device.uuid());
             self.run(sql, &[&device.uuid(), &tenant.uuid(), &name, &listing]).await;
             let digest = self.registry.keyring().access_token(&token);
@@ -198,6 +236,22 @@ async fn events_go_on_after_a_restore_on_another_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_one_node_wakes_the_others() {
+    let database = server().database().await;
+    let stage = Postgres::with_patience(server(), &database, Duration::from_secs(30)).await;
+    let other = server().open(&database).await;
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while stage.client.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0) < 2 {
+        assert!(std::time::Instant::now() < deadline, "they do not listen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let wake = other.wake();
+    outbox_battery::Stage::happens(&stage, at(1)).await;
+    tokio::time::timeout(Duration::from_secs(60), wake).await.expect("woken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_leaves_its_audit_row_and_its_event_or_nothing() {
     let stage = Postgres::open(server()).await;
     let tenant = stage.tenant().await;
@@ -213,6 +267,32 @@ async fn a_claim_leaves_its_audit_row_and_its_event_or_nothing() {
     assert_eq!(rows().await, (1, 1));
     assert!(matches!(stage.assign(tenant, device, bob, at(6)).await, Assignment::Owned { .. }));
     assert_eq!(rows().await, (1, 1));
+}
+
+/// Each reads whether its place is free before it writes, so they are in each other's way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn claims_into_applications_at_once_all_come_through() {
+    let stage = Arc::new(Postgres::open(server()).await);
+    let tenant = stage.tenant().await;
+    let mut wanted = Vec::new();
+    for n in 0..64 {
+        let device = stage.device(tenant, format!("d{n}"), format!("t{n}")).await;
+        let owner = stage.customer(tenant).await;
+        let listing = format!("home-{n}");
+        let sql = "INSERT INTO application (id, tenant, listing, customer, claiming_authorized, created_at) \
+             VALUES ($1, $2, $3, $4, TRUE, 0)";
+        stage.run(sql, &[&UserId::random().uuid(), &tenant.uuid(), &listing, &owner.uuid()]).await;
+        let target = ClaimTarget { application: ListingId::parse(&listing).expect("an id"), device: None };
+        wanted.push((device, owner, target));
+    }
+    let mut claims = tokio::task::JoinSet::new();
+    for (device, owner, target) in wanted {
+        let stage = Arc::clone(&stage);
+        claims.spawn(async move { stage.assign_to(tenant, device, owner, Some(&target), at(1)).await });
+    }
+    for claim in claims.join_all().await {
+        assert!(matches!(claim, Assignment::Assigned { .. }), "{claim:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

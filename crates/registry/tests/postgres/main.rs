@@ -4,6 +4,7 @@
 mod audit;
 mod devices;
 mod directory;
+mod faults;
 mod keys;
 mod roles;
 mod schema;

@@ -94,9 +94,19 @@ impl Server {
         newest: u8,
         before: Option<u8>,
     ) -> Result<Arc<PostgresRegistry>, OpenError> {
+        self.open_with(database, newest, before, Duration::from_secs(30)).await
+    }
+
+    pub(crate) async fn open_with(
+        &self,
+        database: &str,
+        newest: u8,
+        before: Option<u8>,
+        patience: Duration,
+    ) -> Result<Arc<PostgresRegistry>, OpenError> {
         let config = PostgresConfig::new(Secret::new(self.url(database)));
         let before = before.map(master);
-        PostgresRegistry::open(&config, &master(newest), before.as_ref(), Duration::from_secs(30)).await
+        PostgresRegistry::open(&config, &master(newest), before.as_ref(), patience).await
     }
 
     /// A registry that waits no longer than `patience`.
