@@ -63,20 +63,14 @@ pub(crate) async fn page<T>(
 
 impl PostgresRegistry {
     /// A read, as a directory's answer.
-    pub(crate) fn look<A: Send + Sync, T>(
-        &self,
-        args: A,
-        read: Read<A, T>,
-    ) -> impl Future<Output = Result<T, DirectoryError>> + Send {
-        async move {
-            self.reading(&args, read).await.map_err(|fault| match fault {
-                Fault::Refused(error) => error,
-                fault => {
-                    tracing::error!(%fault, "a read of the registry failed");
-                    DirectoryError::Unavailable
-                }
-            })
-        }
+    pub(crate) async fn look<A: Send + Sync, T>(&self, args: A, read: Read<A, T>) -> Result<T, DirectoryError> {
+        self.reading(&args, read).await.map_err(|fault| match fault {
+            Fault::Refused(error) => error,
+            fault => {
+                tracing::error!(%fault, "a read of the registry failed");
+                DirectoryError::Unavailable
+            }
+        })
     }
 
     /// A read of one thing that must be there.

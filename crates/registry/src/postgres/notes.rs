@@ -45,7 +45,7 @@ impl Queue {
     fn put(&self, row: Row) {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         // Full, or closed.
-        if !sender.as_ref().is_some_and(|sender| sender.try_send(row).is_ok()) {
+        if sender.as_ref().is_none_or(|sender| sender.try_send(row).is_err()) {
             self.core.shared.stats.notes_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
