@@ -1,11 +1,11 @@
 //! Import jobs. Their rows wait sealed in batches of a hundred and are applied a batch a transaction, together with the
 //! job's checkpoint.
 
-mod apply;
-mod jobs;
-mod results;
-mod sealed;
-mod stage;
+pub(crate) mod apply;
+pub(crate) mod jobs;
+pub(crate) mod results;
+pub(crate) mod sealed;
+pub(crate) mod stage;
 
 use claim::applications::{By, ListedDevice};
 use claim::directory::{Answer, Page, PageRequest};
@@ -25,7 +25,7 @@ impl Imports for SqliteRegistry {
 
     fn stage_import(&self, tenant: TenantId, job: ImportId, rows: Vec<ImportRow>) -> Answer<'_, ImportCounts> {
         let vault = self.vault();
-        self.change(move |connection, _| stage::stage(connection, &vault, tenant, job, rows))
+        self.change(move |connection, _| stage::stage(connection, &vault, tenant, job, &rows))
     }
 
     fn end_staging(

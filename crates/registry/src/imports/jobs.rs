@@ -14,24 +14,26 @@ use crate::rows;
 use crate::writer::{After, Fault};
 
 /// Rows that one transaction deletes.
-const DELETED_TOGETHER: u32 = 5_000;
+pub(crate) const DELETED_TOGETHER: u32 = 5_000;
 /// Sealed batches that one transaction deletes.
-const BATCHES_TOGETHER: u32 = 100;
+pub(crate) const BATCHES_TOGETHER: u32 = 100;
 
-const COLUMNS: &str = "i.id, a.listing, i.format, i.skip, i.dry_run, i.state, i.reason, i.warnings, i.rows, i.created, \
+pub(crate) const COLUMNS: &str = "i.id, a.listing, i.format, i.skip, i.dry_run, i.state, i.reason, i.warnings, i.rows, i.created, \
      i.updated, i.unchanged, i.failed, i.applied_rows, i.applied_created, i.applied_updated, i.applied_unchanged, \
      i.applied_failed, i.codes, i.created_at, i.changed_at";
-const FROM: &str = "import i JOIN application a ON a.id = i.application";
+pub(crate) const FROM: &str = "import i JOIN application a ON a.id = i.application";
+
+/// The value of a closed set that has this name.
+pub(crate) fn by_name<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Option<T> {
+    all.iter().copied().find(|value| name(*value) == text)
+}
 
 /// A value of a closed set that is kept by name.
 pub(super) fn named<T>(row: &Row<'_>, column: usize, all: &[T], name: fn(T) -> &'static str) -> rusqlite::Result<T>
 where
     T: Copy,
 {
-    let text = row.get_ref(column)?.as_str()?;
-    all.iter()
-        .copied()
-        .find(|value| name(*value) == text)
+    by_name(row.get_ref(column)?.as_str()?, all, name)
         .ok_or_else(|| Error::FromSqlConversionFailure(column, Type::Text, "an unknown name".into()))
 }
 
@@ -112,9 +114,7 @@ pub(super) fn begin(
     let open: u32 = connection
         .prepare_cached("SELECT count(*) FROM import WHERE tenant = ?1 AND state IN ('checking', 'applying')")?
         .query_row([tenant.as_bytes()], |row| row.get(0))?;
-    if open >= draft.most {
-        return Err(DirectoryError::Full { what: "imports under way", most: draft.most }.into());
-    }
+    room(open, draft)?;
     let id = ImportId::random();
     connection
         .prepare_cached(
@@ -139,12 +139,30 @@ pub(super) fn begin(
     Ok(found(one(connection, tenant, id)?, "import")?)
 }
 
+/// Whether a tenant with so many jobs under way may begin one more.
+pub(crate) fn room(open: u32, draft: &ImportDraft) -> Result<(), DirectoryError> {
+    match open < draft.most {
+        true => Ok(()),
+        false => Err(DirectoryError::Full { what: "imports under way", most: draft.most }),
+    }
+}
+
 /// From one state to another.
 #[derive(Clone, Copy)]
-pub(super) struct Turn<'a> {
-    pub(super) from: ImportState,
-    pub(super) to: ImportState,
-    pub(super) reason: Option<&'a str>,
+pub(crate) struct Turn<'a> {
+    pub(crate) from: ImportState,
+    pub(crate) to: ImportState,
+    pub(crate) reason: Option<&'a str>,
+}
+
+/// Why a job in this state does not turn.
+pub(crate) fn stays(state: ImportState) -> DirectoryError {
+    DirectoryError::InUse(match state {
+        ImportState::Checking => "the import's file is still arriving",
+        ImportState::Applying => "the import is being applied",
+        ImportState::Stopped => "the import is stopped",
+        _ => "the import is over",
+    })
 }
 
 pub(super) fn turn(
@@ -168,15 +186,25 @@ pub(super) fn turn(
         ])?;
     let job = found(one(connection, tenant, id)?, "import")?;
     if turned == 0 {
-        return Err(DirectoryError::InUse(match job.state {
-            ImportState::Checking => "the import's file is still arriving",
-            ImportState::Applying => "the import is being applied",
-            ImportState::Stopped => "the import is stopped",
-            _ => "the import is over",
-        })
-        .into());
+        return Err(stays(job.state).into());
     }
     Ok(job)
+}
+
+/// What becomes of a job whose file is whole.
+pub(crate) fn staged(job: &ImportJob) -> ImportState {
+    let writes = job.checked.created + job.checked.updated > 0;
+    match job.on_error {
+        _ if job.dry_run => ImportState::Checked,
+        OnError::Abort if job.checked.failed > 0 => ImportState::Refused,
+        _ if writes || job.checked.unchanged > 0 => ImportState::Applying,
+        _ => ImportState::Done,
+    }
+}
+
+/// Warnings of a whole file as they are kept; `None` for none.
+pub(crate) fn said(warnings: &[RowFault]) -> Option<String> {
+    (!warnings.is_empty()).then(|| serde_json::to_string(warnings).unwrap_or_default())
 }
 
 pub(super) fn end_staging(
@@ -188,17 +216,10 @@ pub(super) fn end_staging(
     now: Timestamp,
 ) -> Result<ImportJob, Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    let writes = job.checked.created + job.checked.updated > 0;
-    let to = match job.on_error {
-        _ if job.dry_run => ImportState::Checked,
-        OnError::Abort if job.checked.failed > 0 => ImportState::Refused,
-        _ if writes || job.checked.unchanged > 0 => ImportState::Applying,
-        _ => ImportState::Done,
-    };
-    let said = (!warnings.is_empty()).then(|| serde_json::to_string(warnings).unwrap_or_default());
+    let to = staged(&job);
     connection
         .prepare_cached("UPDATE import SET warnings = ?2 WHERE id = ?1")?
-        .execute(params![id.as_bytes(), said])?;
+        .execute(params![id.as_bytes(), said(warnings)])?;
     let job = turn(connection, tenant, id, Turn { from: ImportState::Checking, to, reason: None }, now)?;
     if to.is_over() && !job.dry_run {
         over(connection, after, tenant, id, &job, now)?;
@@ -216,15 +237,7 @@ pub(super) fn over(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let Inner { account, application, .. } = inner(connection, tenant, id)?;
-    let (name, counts) = (job.application.as_str(), job.applied);
-    let reason = format!(
-        "{}: {} created, {} updated, {} unchanged, {} failed",
-        job.state.name(),
-        counts.created,
-        counts.updated,
-        counts.unchanged,
-        counts.failed
-    );
+    let (name, reason) = (job.application.as_str(), summary(job));
     Deed { tenant, subject: &application, name, event: MakerEvent::ImportEnded, reason: Some(&reason) }.record(
         connection,
         after,
@@ -232,6 +245,16 @@ pub(super) fn over(
     )?;
     Ok(())
 }
+
+/// What the audit log says of a job that is over.
+pub(crate) fn summary(job: &ImportJob) -> String {
+    let (state, counts) = (job.state.name(), job.applied);
+    let ImportCounts { created, updated, unchanged, failed, .. } = counts;
+    format!("{state}: {created} created, {updated} updated, {unchanged} unchanged, {failed} failed")
+}
+
+/// Why a job is broken whose file did not arrive.
+pub(crate) const CUT_OFF: &str = "the server stopped while the file arrived; send it again";
 
 pub(super) fn to_apply(connection: &Connection) -> rusqlite::Result<Vec<(TenantId, ImportId)>> {
     connection
@@ -243,10 +266,9 @@ pub(super) fn to_apply(connection: &Connection) -> rusqlite::Result<Vec<(TenantI
 }
 
 pub(super) fn break_unfinished(connection: &Connection, now: Timestamp) -> Result<(), Fault> {
-    let reason = "the server stopped while the file arrived; send it again";
     connection
         .prepare_cached("UPDATE import SET state = 'broken', reason = ?1, changed_at = ?2 WHERE state = 'checking'")?
-        .execute(params![reason, now.as_millis()])?;
+        .execute(params![CUT_OFF, now.as_millis()])?;
     Ok(())
 }
 
@@ -259,18 +281,35 @@ pub(super) fn note_codes_read(
 ) -> Result<(), Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
     let Inner { application, .. } = inner(connection, tenant, id)?;
-    let reason = format!("{} generated codes", job.codes);
+    let reason = read_codes(&job);
     let name = job.application.as_str();
     Deed { tenant, subject: &application, name, event: MakerEvent::ImportCodesRead, reason: Some(&reason) }
         .record(connection, after, by)?;
     Ok(())
 }
 
+/// What the audit log says of generated codes that were read.
+pub(crate) fn read_codes(job: &ImportJob) -> String {
+    format!("{} generated codes", job.codes)
+}
+
+/// Codes are acknowledged when there will be no more.
+pub(crate) fn may_acknowledge(job: &ImportJob) -> Result<(), DirectoryError> {
+    if job.state.is_over() { Ok(()) } else { Err(DirectoryError::InUse("the import still generates codes")) }
+}
+
+/// Jobs that are over are forgotten.
+pub(crate) fn may_delete(job: &ImportJob) -> Result<(), DirectoryError> {
+    if job.state.is_over() {
+        Ok(())
+    } else {
+        Err(DirectoryError::InUse("the import is under way; stop it first"))
+    }
+}
+
 pub(super) fn acknowledge_codes(connection: &Connection, tenant: TenantId, id: ImportId, by: By) -> Result<(), Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    if !job.state.is_over() {
-        return Err(DirectoryError::InUse("the import still generates codes").into());
-    }
+    may_acknowledge(&job)?;
     connection
         .prepare_cached("UPDATE import SET codes = 0, changed_at = ?2 WHERE id = ?1")?
         .execute(params![id.as_bytes(), by.now.as_millis()])?;
@@ -280,9 +319,7 @@ pub(super) fn acknowledge_codes(connection: &Connection, tenant: TenantId, id: I
 /// Whether more is to be deleted.
 pub(super) fn delete_some(connection: &Connection, tenant: TenantId, id: ImportId) -> Result<bool, Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    if !job.state.is_over() {
-        return Err(DirectoryError::InUse("the import is under way; stop it first").into());
-    }
+    may_delete(&job)?;
     Ok(remove_some(connection, inner(connection, tenant, id)?.rid)?)
 }
 
@@ -332,6 +369,11 @@ pub(super) fn purge_some(connection: &Connection, before: Timestamp) -> Result<b
     Ok(true)
 }
 
+/// What the audit log says of an export.
+pub(crate) fn exported(codes: bool) -> &'static str {
+    if codes { "with claim codes" } else { "without claim codes" }
+}
+
 pub(super) fn note_export(
     connection: &Connection,
     after: &mut After,
@@ -341,7 +383,7 @@ pub(super) fn note_export(
     by: By,
 ) -> Result<(), Fault> {
     let id = found(application_id(connection, tenant, application)?, "application")?;
-    let reason = if codes { "with claim codes" } else { "without claim codes" };
+    let reason = exported(codes);
     let name = application.as_str();
     Deed { tenant, subject: &id, name, event: MakerEvent::Exported, reason: Some(reason) }
         .record(connection, after, by)?;
