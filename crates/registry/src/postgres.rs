@@ -51,6 +51,7 @@ mod config;
 mod db;
 mod directory;
 mod horizon;
+mod imports;
 mod keys;
 mod listings;
 mod notes;
@@ -73,6 +74,7 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, Recycling
 use tokio::sync::{Notify, RwLock};
 use tokio_postgres::NoTls;
 use tokio_postgres::config::TargetSessionAttrs;
+use uuid::Uuid;
 
 use crate::keys::RootFault;
 use crate::lookup::Lookup;
@@ -93,6 +95,8 @@ pub struct PostgresRegistry {
     handed_over: bool,
     notes: notes::Queue,
     _waking: Waking,
+    /// Tells what this process has under way from what others have.
+    node: Uuid,
 }
 
 /// What reads and changes need, also when their caller is gone.
@@ -151,6 +155,7 @@ impl PostgresRegistry {
             handed_over,
             notes,
             _waking: waking,
+            node: Uuid::new_v4(),
         }))
     }
 

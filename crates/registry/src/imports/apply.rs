@@ -120,11 +120,11 @@ pub(crate) fn new_device(good: &GoodRow) -> NewDevice {
     }
 }
 
+/// From when a code is valid, and until when.
+pub(crate) type Window = (Option<Timestamp>, Option<Timestamp>);
+
 /// The window that a row gives to the code which its device has; `None`: it stays as it is.
-pub(crate) fn window(
-    device: &ListedDevice,
-    good: &GoodRow,
-) -> Result<Option<(Option<Timestamp>, Option<Timestamp>)>, DirectoryError> {
+pub(crate) fn window(device: &ListedDevice, good: &GoodRow) -> Result<Option<Window>, DirectoryError> {
     let (Some(code), Some(kept), false) = (&good.code, device.code, good.generated) else { return Ok(None) };
     let (from, until) = (code.from.or(kept.from), code.until.or(kept.until));
     if (from, until) == (kept.from, kept.until) {

@@ -300,11 +300,7 @@ pub(crate) fn may_acknowledge(job: &ImportJob) -> Result<(), DirectoryError> {
 
 /// Jobs that are over are forgotten.
 pub(crate) fn may_delete(job: &ImportJob) -> Result<(), DirectoryError> {
-    if job.state.is_over() {
-        Ok(())
-    } else {
-        Err(DirectoryError::InUse("the import is under way; stop it first"))
-    }
+    if job.state.is_over() { Ok(()) } else { Err(DirectoryError::InUse("the import is under way; stop it first")) }
 }
 
 pub(super) fn acknowledge_codes(connection: &Connection, tenant: TenantId, id: ImportId, by: By) -> Result<(), Fault> {

@@ -12,7 +12,8 @@ use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
 
-pub(crate) const COLUMNS: &str = "id, tenant, listing, customer, claiming_authorized, invalidate_code_on_claim, created_at";
+pub(crate) const COLUMNS: &str =
+    "id, tenant, listing, customer, claiming_authorized, invalidate_code_on_claim, created_at";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Application> {
     Ok(Application {

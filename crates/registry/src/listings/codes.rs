@@ -63,11 +63,7 @@ pub(crate) fn sealed(
 }
 
 /// A kept code in clear; `None`: not sealed by this install.
-pub(crate) fn opened(
-    vault: &Vault,
-    (tenant, device): (TenantId, DeviceId),
-    sealed: &[u8],
-) -> Option<Secret<String>> {
+pub(crate) fn opened(vault: &Vault, (tenant, device): (TenantId, DeviceId), sealed: &[u8]) -> Option<Secret<String>> {
     let clear = vault.sealer.open(&bound_to(&tenant, &device), sealed)?;
     Some(Secret::new(String::from_utf8_lossy(clear.expose()).into_owned()))
 }
@@ -178,8 +174,7 @@ pub(super) fn read(
         .prepare_cached("SELECT code_sealed IS NOT NULL FROM device WHERE id = ?1")?
         .query_row([device.device.as_bytes()], |row| row.get(0))?;
     found(sealed.then_some(()), "claim code")?;
-    let clear = open(connection, vault, tenant, device.device)?
-        .ok_or(FOREIGN)?;
+    let clear = open(connection, vault, tenant, device.device)?.ok_or(FOREIGN)?;
     let subject = device.device.as_bytes();
     let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::CodeRead, reason: None };
     deed.record(connection, after, by)?;

@@ -220,9 +220,7 @@ pub(crate) fn deeds(device: &ListedDevice, change: &DeviceChange) -> Vec<MakerEv
             .filter(|frozen| *frozen != device.frozen)
             .map(|frozen| if frozen { MakerEvent::Frozen } else { MakerEvent::Unfrozen }),
     );
-    deeds.extend(
-        change.presence.filter(|presence| *presence != device.presence).map(|_| MakerEvent::PresenceChanged),
-    );
+    deeds.extend(change.presence.filter(|presence| *presence != device.presence).map(|_| MakerEvent::PresenceChanged));
     deeds
 }
 

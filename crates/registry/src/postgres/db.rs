@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     NoConnection(String),
     /// A row does not read back.
     Damaged(&'static str),
+    /// Somebody else has made meanwhile what this was to make.
+    Overtaken,
 }
 
 impl fmt::Display for Fault {
@@ -38,6 +40,7 @@ impl fmt::Display for Fault {
             },
             Self::NoConnection(error) => write!(f, "no connection: {error}"),
             Self::Damaged(what) => write!(f, "a row is damaged: {what}"),
+            Self::Overtaken => f.write_str("somebody else was faster"),
         }
     }
 }
@@ -74,6 +77,7 @@ impl Fault {
     /// Whether the same may succeed at once: another transaction was in the way, or the connection was an old one.
     pub(super) fn passes(&self) -> bool {
         match self {
+            Self::Overtaken => true,
             Self::Database(error) if error.is_closed() => true,
             _ => matches!(
                 self.code(),

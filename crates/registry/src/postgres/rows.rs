@@ -13,6 +13,11 @@ pub(crate) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, 
     Ok(row.try_get(column)?)
 }
 
+/// A `count(*)`.
+pub(crate) fn count(row: &Row, column: usize) -> Result<u32, Fault> {
+    Ok(u32::try_from(get::<i64>(row, column)?).unwrap_or(u32::MAX))
+}
+
 /// An id, for `from_bytes` of the kind it is.
 pub(crate) fn id(row: &Row, column: usize) -> Result<[u8; 16], Fault> {
     get::<Uuid>(row, column).map(Uuid::into_bytes)

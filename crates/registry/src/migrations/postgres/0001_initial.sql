@@ -290,7 +290,9 @@ CREATE TABLE import (
     checkpoint BIGINT NOT NULL DEFAULT 0, -- rows up to this one are dealt with
     codes BIGINT NOT NULL DEFAULT 0, -- generated and not handed over
     created_at BIGINT NOT NULL,
-    changed_at BIGINT NOT NULL
+    changed_at BIGINT NOT NULL,
+    node UUID NOT NULL, -- where its file arrives: a process, not a machine
+    heard_at BIGINT NOT NULL -- when rows last came, by this database's clock
 );
 CREATE INDEX import_tenant ON import (tenant);
 CREATE INDEX import_state ON import (state);
