@@ -22,13 +22,29 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-venv", "/usr/share/doc/python3-venv"),
 ];
 
+/// The database server; the tests start their own from its binaries.
+const POSTGRES: (&str, &str) = ("postgresql-15", "/usr/lib/postgresql/15/bin/postgres");
+
 /// Python packages, pinned: the tests speak through them as strangers do.
 const PYTHON: &[&str] =
     &["paho-mqtt==2.2.0", "aiocoap==0.4.17", "tb-mqtt-client==1.13.14", "tb-rest-client==4.4", "mmh3==5.3.1"];
 
 pub(crate) fn install() -> Result<(), String> {
     debian(PACKAGES)?;
+    postgres()?;
     python()
+}
+
+/// Debian starts a database server with the installation; nobody here asked for that one.
+fn postgres() -> Result<(), String> {
+    if Path::new(POSTGRES.1).exists() {
+        return Ok(());
+    }
+    debian(&[POSTGRES])?;
+    let running = Path::new("/var/lib/postgresql/15/main/postmaster.pid");
+    // As root: its folder is the server's own.
+    let stop = format!("if test -f {0}; then pg_ctlcluster 15 main stop; fi", running.display());
+    run(as_root("sh").args(["-c", &stop]))
 }
 
 pub(crate) fn debian(packages: &[(&str, &str)]) -> Result<(), String> {
@@ -43,16 +59,20 @@ pub(crate) fn debian(packages: &[(&str, &str)]) -> Result<(), String> {
     run(apt(&["install", "-q", "-y", "--no-install-recommends"]).args(&missing)).map_err(hint)
 }
 
-/// apt-get as root, or through sudo where we are somebody else.
-fn apt(arguments: &[&str]) -> Command {
+/// A program as root, or through sudo where we are somebody else.
+fn as_root(program: &str) -> Command {
     let root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    let mut command = if root {
-        Command::new("apt-get")
+    if root {
+        Command::new(program)
     } else {
         let mut sudo = Command::new("sudo");
-        sudo.arg("apt-get");
+        sudo.arg(program);
         sudo
-    };
+    }
+}
+
+fn apt(arguments: &[&str]) -> Command {
+    let mut command = as_root("apt-get");
     command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
     command
 }

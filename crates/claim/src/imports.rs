@@ -3,7 +3,7 @@
 //!
 //! A job is checked row by row while its file arrives, then applied a hundred rows at a time; rows and how far the job has
 //! come are committed together, so a job that was cut off goes on where it stopped. What a row becomes is decided here, by
-//! [`judge`], once when it is checked and again when it is applied.
+//! [`judge()`], once when it is checked and again when it is applied.
 
 mod judge;
 

@@ -18,7 +18,7 @@ use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
 use claim_cache::{MemoryRates, SystemClock};
 use claim_codes::import::manifest::Trust;
 use listener::Listener;
-use registry::SqliteRegistry;
+use registry::{Registry, SqliteRegistry};
 use tokio::sync::Notify;
 use transport_coap::{CoapParts, CoapTransport};
 use transport_http::{DeviceApi, DeviceApiParts, Site};
@@ -33,7 +33,7 @@ use crate::rotation::Rotation;
 /// Everything of one server, bound and ready to serve.
 pub(crate) struct Node {
     pub(crate) clock: SystemClock,
-    pub(crate) registry: Arc<SqliteRegistry>,
+    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) keeper: Keeper,
     pub(crate) sweeper: Sweeping,
     pub(crate) feed: Arc<StateFeed>,
@@ -73,8 +73,9 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     })?;
     let clock = SystemClock::start();
     let (before, patience) = (keys.before.as_ref(), settings.timeouts.store);
-    let registry = SqliteRegistry::open(&settings.registry, &data_dir, &keys.newest, before, patience)
-        .map_err(|error| Fault::plain(error.to_string()).next(error.next))?;
+    let registry: Arc<dyn Registry> =
+        SqliteRegistry::open(&settings.registry, &data_dir, &keys.newest, before, patience)
+            .map_err(|error| Fault::plain(error.to_string()).next(error.next))?;
     let keyring = registry.keyring();
     let master_keys = Rotation::start(registry.clone(), key_file, keys).map_err(|error| {
         Fault::plain(format!("the master key's file cannot be replaced: {error}")).next("check its folder")

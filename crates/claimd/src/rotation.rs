@@ -14,7 +14,7 @@ use claim::applications::By;
 use claim::directory::{Answer, DirectoryError};
 use claim::keys::{MasterKeys, MasterRotation};
 use claim::{MasterKey, PortFuture};
-use registry::{HandOver, ResealCursor, SqliteRegistry};
+use registry::{HandOver, Registry, ResealCursor};
 use tokio::sync::oneshot;
 
 use crate::keys;
@@ -28,7 +28,7 @@ pub(crate) struct Rotation {
 }
 
 struct Inner {
-    registry: Arc<SqliteRegistry>,
+    registry: Arc<dyn Registry>,
     file: PathBuf,
     master: Mutex<Arc<MasterKey>>,
     going_on: AtomicBool,
@@ -38,7 +38,7 @@ struct Inner {
 impl Rotation {
     /// Takes over what is in the key file, and goes on with a rotation that was not at its end.
     pub(crate) fn start(
-        registry: Arc<SqliteRegistry>,
+        registry: Arc<dyn Registry>,
         file: PathBuf,
         keys: keys::MasterKeys,
     ) -> std::io::Result<Arc<Self>> {
@@ -166,6 +166,7 @@ mod tests {
     use super::*;
     use claim::directory::Directory;
     use claim::{Timestamp, UserId};
+    use registry::SqliteRegistry;
     use std::path::Path;
 
     fn registry(folder: &Path, keys: &keys::MasterKeys) -> Arc<SqliteRegistry> {

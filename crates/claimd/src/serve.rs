@@ -217,11 +217,11 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     // Joins a thread and waits for the disk; nothing else runs any more.
     let closed = tokio::task::spawn_blocking(move || {
         drop(sweeper);
-        let closed = keeper.close();
-        registry.close();
-        closed
+        keeper.close()
     });
-    match closed.await {
+    let closed = closed.await;
+    registry.end().await;
+    match closed {
         Ok(Ok(())) => Exit::Done,
         Ok(Err(error)) => {
             out::error(format!("pending claims could not be saved: {error}"), "check the disk");

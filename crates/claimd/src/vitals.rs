@@ -8,7 +8,7 @@ use claim::audit::AuditLog;
 use claim::directory::Directory;
 use claim::ports::Outbox;
 use claim::watch::WatchFeed;
-use registry::SqliteRegistry;
+use registry::Registry;
 
 use crate::admin::{Health, Readiness};
 use crate::claims::Keeper;
@@ -17,7 +17,7 @@ use crate::metrics::{Kind, Live, Metrics, figure};
 
 /// What there is to look at.
 pub(crate) struct Vitals {
-    pub(crate) registry: Arc<SqliteRegistry>,
+    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) keeper: Keeper,
     pub(crate) metrics: Arc<Metrics>,
     /// By transport.

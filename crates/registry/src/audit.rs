@@ -4,6 +4,7 @@
 //! be chained is read and hashed beside the writer, which then only inserts, so that claims wait for nobody's hashes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use claim::audit::{AuditFilter, AuditLog, AuditRow, ChainHash, ChainStretch, Seal, link};
 use claim::{DeviceId, PortFuture, TenantId, Unavailable, UserId};
@@ -21,11 +22,11 @@ const SEAL: &str = "c.hash, (SELECT p.hash FROM audit_chain p WHERE p.tenant = a
      ORDER BY p.seq DESC LIMIT 1)";
 /// Also by tenant: a row that was moved to another tenant is not sealed there.
 const FROM: &str = "audit a LEFT JOIN audit_chain c ON c.seq = a.seq AND c.tenant = a.tenant";
-/// Rows chained in one transaction when the file is closed.
-const LAST_BATCH: u32 = 1_000;
+/// Rows chained in one transaction when the registry is closed.
+pub(crate) const LAST_BATCH: u32 = 1_000;
 
 /// Bytes of whatever length as some of the right one: who damages a row must not keep it from being read and found.
-fn whatever<const N: usize>(bytes: &[u8]) -> [u8; N] {
+pub(crate) fn whatever<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().unwrap_or([0xff; N])
 }
 
@@ -91,7 +92,24 @@ fn sealed_up_to(connection: &Connection) -> rusqlite::Result<i64> {
 struct Links {
     /// Good only while the chains end there.
     after: i64,
-    links: Vec<(i64, TenantId, ChainHash)>,
+    links: Vec<Link>,
+}
+
+/// A row's position, its tenant, and its hash.
+pub(crate) type Link = (i64, TenantId, ChainHash);
+
+/// The hashes of rows in the order of their positions; `heads` are the ends of their tenants' chains. `None`: a row that has
+/// no JSON, which none is.
+pub(crate) fn chain(rows: &[AuditRow], mut heads: HashMap<TenantId, ChainHash>) -> Option<Vec<Link>> {
+    let mut links = Vec::with_capacity(rows.len());
+    for row in rows {
+        let prev = heads.get(&row.tenant).copied().unwrap_or(ChainHash::START);
+        let Ok(Value::Object(members)) = serde_json::to_value(row) else { return None };
+        let hash = link(prev, &members)?;
+        heads.insert(row.tenant, hash);
+        links.push((row.seq, row.tenant, hash));
+    }
+    Some(links)
 }
 
 /// The hashes of the next rows.
@@ -101,33 +119,21 @@ fn next_links(connection: &Connection, most: u32) -> rusqlite::Result<Links> {
     let unsealed: Vec<AuditRow> =
         connection.prepare_cached(&sql)?.query_map(params![after, most], row)?.collect::<Result<_, _>>()?;
     let mut heads: HashMap<TenantId, ChainHash> = HashMap::new();
-    let mut links = Vec::with_capacity(unsealed.len());
-    for row in unsealed {
-        let prev = match heads.get(&row.tenant) {
-            Some(head) => *head,
-            None => head(connection, row.tenant)?,
-        };
-        let hash = hash(prev, &row)?;
-        heads.insert(row.tenant, hash);
-        links.push((row.seq, row.tenant, hash));
+    for row in &unsealed {
+        if let Entry::Vacant(head) = heads.entry(row.tenant) {
+            head.insert(head_of(connection, row.tenant)?);
+        }
     }
-    Ok(Links { after, links })
+    let impossible = || Error::FromSqlConversionFailure(0, Type::Integer, "an audit row that has no JSON".into());
+    Ok(Links { after, links: chain(&unsealed, heads).ok_or_else(impossible)? })
 }
 
-fn head(connection: &Connection, tenant: TenantId) -> rusqlite::Result<ChainHash> {
+fn head_of(connection: &Connection, tenant: TenantId) -> rusqlite::Result<ChainHash> {
     let head = connection
         .prepare_cached("SELECT hash FROM audit_chain WHERE tenant = ?1 ORDER BY seq DESC LIMIT 1")?
         .query_row([tenant.as_bytes()], |row| Ok(whatever(row.get_ref(0)?.as_blob()?)))
         .optional()?;
     Ok(head.map_or(ChainHash::START, ChainHash::from_bytes))
-}
-
-fn hash(prev: ChainHash, row: &AuditRow) -> rusqlite::Result<ChainHash> {
-    let impossible = || Error::FromSqlConversionFailure(0, Type::Integer, "an audit row that has no JSON".into());
-    match serde_json::to_value(row) {
-        Ok(Value::Object(members)) => link(prev, &members).ok_or_else(impossible),
-        _ => Err(impossible()),
-    }
 }
 
 /// Writes hashes down, unless somebody else has gone on with the chains since.

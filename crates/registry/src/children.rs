@@ -16,12 +16,12 @@ use crate::rows;
 use crate::sqlite::{SqliteRegistry, device_by_id};
 use crate::writer::{After, Fault};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A name as it stands: the device and whether the gateway is related to it.
-struct Known {
-    device: Arc<Device>,
-    related: bool,
+pub(crate) struct Known {
+    pub(crate) device: Arc<Device>,
+    pub(crate) related: bool,
 }
 
 impl SqliteRegistry {
@@ -31,21 +31,23 @@ impl SqliteRegistry {
         let known = self.readers.read(move |connection| look_up(connection, &reading)).await?;
         let missing = known.iter().any(|known| known.as_ref().is_none_or(|known| relates(&request, known)));
         if !missing {
-            return Ok(known.into_iter().flatten().map(|known| meaning(&request, known)).collect());
+            return Ok(known.into_iter().flatten().map(|known| meaning(&request, &known)).collect());
         }
         self.write(move |connection, after| create(connection, after, &request)).await.map_err(|_| Unavailable)
     }
 }
 
 /// Whether speaking for this device also makes the relation, so that later pushes find the gateway.
-fn relates(request: &ResolveChildren, known: &Known) -> bool {
+pub(crate) fn relates(request: &ResolveChildren, known: &Known) -> bool {
     request.scope == GatewayScope::Tenant && !known.related
 }
 
-fn meaning(request: &ResolveChildren, known: Known) -> Child {
+pub(crate) fn meaning(request: &ResolveChildren, known: &Known) -> Child {
     match request.scope {
         GatewayScope::Related if !known.related => Child::Unrelated,
-        GatewayScope::Related | GatewayScope::Tenant => Child::Device { device: known.device, created: false },
+        GatewayScope::Related | GatewayScope::Tenant => {
+            Child::Device { device: Arc::clone(&known.device), created: false }
+        }
     }
 }
 
@@ -84,7 +86,7 @@ fn create(connection: &Connection, after: &mut After, request: &ResolveChildren)
                     relate(connection, gateway, known.device.id, now.as_millis())?;
                     after.forget.push(Forget::Gateways(known.device.id));
                 }
-                meaning(request, known)
+                meaning(request, &known)
             }
             None if !made.contains_key(name) && !room.take() => Child::NoRoom,
             None => {

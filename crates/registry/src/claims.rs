@@ -18,30 +18,30 @@ use crate::sqlite::SqliteRegistry;
 use crate::writer::{After, Fault, NotWritten};
 
 /// How long a remembered answer is good for (thingsboard.md 5.4).
-const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+pub(crate) const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// Remembered answers of one account.
-const REMEMBERED_PER_ACCOUNT: i64 = 1_000;
+pub(crate) const REMEMBERED_PER_ACCOUNT: i64 = 1_000;
 
 /// An ownership change, owned, so that it can travel to the writer's thread.
 #[derive(Clone)]
-struct Assign {
-    tenant: TenantId,
-    device: DeviceId,
-    owner: CustomerId,
-    account: UserId,
-    proof: [u8; 32],
-    freshness: Freshness,
-    allow_by_default: bool,
-    invalidate_code: bool,
-    target: Option<ClaimTarget>,
-    retry: Option<RetryKey>,
-    now: Timestamp,
-    request_id: u64,
+pub(crate) struct Assign {
+    pub(crate) tenant: TenantId,
+    pub(crate) device: DeviceId,
+    pub(crate) owner: CustomerId,
+    pub(crate) account: UserId,
+    pub(crate) proof: [u8; 32],
+    pub(crate) freshness: Freshness,
+    pub(crate) allow_by_default: bool,
+    pub(crate) invalidate_code: bool,
+    pub(crate) target: Option<ClaimTarget>,
+    pub(crate) retry: Option<RetryKey>,
+    pub(crate) now: Timestamp,
+    pub(crate) request_id: u64,
 }
 
-impl SqliteRegistry {
-    pub(crate) async fn assign(&self, request: AssignOwner<'_>) -> Result<Assignment, WriteError> {
-        let assign = Assign {
+impl From<AssignOwner<'_>> for Assign {
+    fn from(request: AssignOwner<'_>) -> Self {
+        Self {
             tenant: request.tenant,
             device: request.device,
             owner: request.owner,
@@ -54,7 +54,43 @@ impl SqliteRegistry {
             retry: request.retry.copied(),
             now: request.now,
             request_id: request.origin.request_id,
-        };
+        }
+    }
+}
+
+impl Assign {
+    /// What the present row says about an assignment whose commit is in doubt. `None`: nothing, it may still be committed.
+    pub(crate) fn settled_by(&self, row: Option<&Standing>) -> Option<Assignment> {
+        let row = row?;
+        let same = row.owner == Some(self.owner) && row.proof == Some(self.proof) && row.claimed_at == Some(self.now);
+        same.then_some(Assignment::Assigned { claimed_at: self.now, generation: row.generation })
+    }
+
+    /// Why nothing was written: an owner says more than `refused`, and so does a maker's no.
+    pub(crate) fn unless_owned(&self, row: Option<Standing>, refused: Assignment) -> Assignment {
+        let Some(row) = row else { return Assignment::Gone };
+        match row.owner {
+            Some(owner) => Assignment::Owned {
+                owner,
+                proof: row.proof.map(claim::SecretDigest::from_bytes),
+                claimed_at: row.claimed_at.unwrap_or(self.now),
+                generation: row.generation,
+            },
+            None if !row.authorized || row.frozen || (!self.allow_by_default && !row.allowed) => Assignment::NotAllowed,
+            None => refused,
+        }
+    }
+
+    /// What is remembered of it for a retry.
+    pub(crate) fn answer(&self, generation: i64) -> Option<String> {
+        let evidence = self.freshness.evidence();
+        ConfirmOutcome::Claimed { device: self.device, claimed_at: self.now, generation, evidence }.to_remember()
+    }
+}
+
+impl SqliteRegistry {
+    pub(crate) async fn assign(&self, request: AssignOwner<'_>) -> Result<Assignment, WriteError> {
+        let assign = Assign::from(request);
         let settled = assign.clone();
         match self.write(move |connection, after| apply(connection, after, &assign)).await {
             Ok(assignment) => Ok(assignment),
@@ -65,16 +101,10 @@ impl SqliteRegistry {
 
     /// The commit's outcome is open: the row tells.
     async fn settle_assign(&self, assign: Assign) -> Result<Assignment, WriteError> {
-        let row = self.readers.read(move |connection| standing(connection, assign.tenant, assign.device)).await;
-        match row {
-            Ok(Some(Standing { owner: Some(owner), proof: Some(proof), claimed_at: Some(at), generation, .. }))
-                if owner == assign.owner && proof == assign.proof && at == assign.now =>
-            {
-                Ok(Assignment::Assigned { claimed_at: at, generation })
-            }
-            // It may still be committed: the writer has not said no.
-            _ => Err(WriteError::OutcomeUnknown),
-        }
+        let (tenant, device) = (assign.tenant, assign.device);
+        let row = self.readers.read(move |connection| standing(connection, tenant, device)).await;
+        // It may still be committed: the writer has not said no.
+        assign.settled_by(row.ok().flatten().as_ref()).ok_or(WriteError::OutcomeUnknown)
     }
 
     pub(crate) async fn release(&self, request: ReleaseOwner<'_>) -> Result<Release, WriteError> {
@@ -215,30 +245,19 @@ fn apply(connection: &Connection, after: &mut After, assign: &Assign) -> Result<
     audit.write(connection, evidence, generation)?;
     let kind = outbox::Kind::Claimed { owner: assign.owner, at: assign.now };
     outbox::insert(connection, assign.tenant, assign.device, &name, kind, assign.now)?;
-    if let Some(key) = &assign.retry {
-        let outcome = ConfirmOutcome::Claimed { device: assign.device, claimed_at: assign.now, generation, evidence };
-        if let Some(answer) = outcome.to_remember() {
-            remember(connection, key, &answer, assign.now)?;
-        }
+    if let Some(key) = &assign.retry
+        && let Some(answer) = assign.answer(generation)
+    {
+        remember(connection, key, &answer, assign.now)?;
     }
     after.event = true;
     after.forget.push(Forget::Device(assign.device));
     Ok(Assignment::Assigned { claimed_at: assign.now, generation })
 }
 
-/// Why nothing was written: an owner says more than `refused`, and so does a maker's no.
+/// See [`Assign::unless_owned`].
 fn unless_owned(connection: &Connection, assign: &Assign, refused: Assignment) -> rusqlite::Result<Assignment> {
-    let Some(row) = standing(connection, assign.tenant, assign.device)? else { return Ok(Assignment::Gone) };
-    Ok(match row.owner {
-        Some(owner) => Assignment::Owned {
-            owner,
-            proof: row.proof.map(claim::SecretDigest::from_bytes),
-            claimed_at: row.claimed_at.unwrap_or(assign.now),
-            generation: row.generation,
-        },
-        None if !row.authorized || row.frozen || (!assign.allow_by_default && !row.allowed) => Assignment::NotAllowed,
-        None => refused,
-    })
+    Ok(assign.unless_owned(standing(connection, assign.tenant, assign.device)?, refused))
 }
 
 /// The application and id a claim lists the device under.
@@ -288,13 +307,13 @@ fn keeps_code(connection: &Connection, assign: &Assign) -> rusqlite::Result<bool
 pub(crate) struct Standing {
     pub(crate) name: String,
     pub(crate) owner: Option<CustomerId>,
-    proof: Option<[u8; 32]>,
-    claimed_at: Option<Timestamp>,
+    pub(crate) proof: Option<[u8; 32]>,
+    pub(crate) claimed_at: Option<Timestamp>,
     pub(crate) generation: i64,
     pub(crate) fence: Option<Timestamp>,
-    allowed: bool,
-    authorized: bool,
-    frozen: bool,
+    pub(crate) allowed: bool,
+    pub(crate) authorized: bool,
+    pub(crate) frozen: bool,
 }
 
 pub(crate) fn standing(

@@ -1,15 +1,15 @@
 //! Makers' and operators' work, by kind of thing: every statement names the tenant.
 
 pub(crate) mod accounts;
-mod api_keys;
+pub(crate) mod api_keys;
 pub(crate) mod credentials;
 pub(crate) mod customers;
 pub(crate) mod devices;
 mod log;
 pub(crate) mod profiles;
-mod sessions;
-mod settings;
-mod tenants;
+pub(crate) mod sessions;
+pub(crate) mod settings;
+pub(crate) mod tenants;
 
 use std::future::Future;
 
@@ -79,6 +79,13 @@ pub(crate) fn audit(
     Ok(())
 }
 
+/// What LIKE compares with to find a request's text anywhere: its wildcards are taken literally.
+pub(crate) fn pattern(request: &PageRequest) -> Option<String> {
+    let text = request.text.as_ref()?;
+    let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    Some(format!("%{escaped}%"))
+}
+
 /// One page of `FROM … WHERE …`, ordered by `order`, with the number of rows in all. `text` is matched anywhere in
 /// `order`, in any letter case; LIKE's wildcards in it are taken literally.
 pub(crate) fn page<T>(
@@ -92,10 +99,7 @@ pub(crate) fn page<T>(
 ) -> rusqlite::Result<Page<T>> {
     let mut from = from.to_owned();
     let mut values = values.to_vec();
-    let pattern = request.text.as_ref().map(|text| {
-        let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        format!("%{escaped}%")
-    });
+    let pattern = pattern(request);
     if let Some(pattern) = &pattern {
         values.push(pattern);
         from.push_str(&format!(" AND {order} LIKE ?{} ESCAPE '\\'", values.len()));

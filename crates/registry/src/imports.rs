@@ -1,11 +1,11 @@
 //! Import jobs. Their rows wait sealed in batches of a hundred and are applied a batch a transaction, together with the
 //! job's checkpoint.
 
-mod apply;
-mod jobs;
-mod results;
-mod sealed;
-mod stage;
+pub(crate) mod apply;
+pub(crate) mod jobs;
+pub(crate) mod results;
+pub(crate) mod sealed;
+pub(crate) mod stage;
 
 pub(crate) use jobs::over_in;
 
@@ -34,7 +34,7 @@ impl Imports for SqliteRegistry {
         now: Timestamp,
     ) -> Answer<'_, ImportCounts> {
         let vault = self.vault();
-        self.change(move |connection, _| stage::stage(connection, &vault, tenant, job, rows, now))
+        self.change(move |connection, _| stage::stage(connection, &vault, tenant, job, &rows, now))
     }
 
     fn end_staging(
@@ -84,7 +84,7 @@ impl Imports for SqliteRegistry {
 
     fn resume_import(&self, tenant: TenantId, job: ImportId, most: u32, by: By) -> Answer<'_, ImportJob> {
         self.change(move |connection, after| {
-            jobs::room(connection, tenant, most)?;
+            jobs::under_way(connection, tenant, most)?;
             let turn = jobs::Turn { from: ImportState::Stopped, to: ImportState::Applying, reason: None };
             let job = jobs::turn(connection, tenant, job, turn, by.now)?;
             jobs::record(connection, after, tenant, &job, MakerEvent::ImportResumed, None, by)?;

@@ -20,7 +20,7 @@ use crate::sealing::{Sealer, SealingKey};
 use crate::sqlite::SqliteRegistry;
 use crate::writer::{After, Fault, NotWritten};
 
-const ROOT: &str = "digest_root";
+pub(crate) const ROOT: &str = "digest_root";
 
 /// Why there is no keyring.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl From<rusqlite::Error> for RootFault {
 pub(crate) struct Column {
     /// `table.column`.
     pub(crate) name: &'static str,
-    label: &'static [u8],
+    pub(crate) label: &'static [u8],
     /// Row id, the value, then what it is bound to after the label; after `?1`, at most `?2`.
     select: &'static str,
     /// Puts `?2` in place of `?1`'s value.
@@ -104,8 +104,20 @@ pub(crate) const SEALED: [Column; 6] = [
 /// Where a pass over everything sealed is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResealCursor {
-    column: usize,
-    after: i64,
+    pub(crate) column: usize,
+    /// The last row that was looked at.
+    pub(crate) after: i64,
+}
+
+impl ResealCursor {
+    /// Behind the last row of a full step, or at the next column; `None`: that was all.
+    pub(crate) fn behind(self, last: Option<i64>) -> Option<Self> {
+        match last {
+            Some(after) => Some(Self { after, ..self }),
+            None if self.column + 1 < SEALED.len() => Some(Self { column: self.column + 1, after: 0 }),
+            None => None,
+        }
+    }
 }
 
 /// What a step of a pass did.
@@ -145,31 +157,46 @@ fn reseal(connection: &Connection, sealer: &Sealer, cursor: ResealCursor) -> Res
         .collect::<Result<_, _>>()?;
     let mut values = 0;
     for (rid, sealed, bound) in &found {
-        if newest.open(&[bound], sealed).is_some() {
-            continue;
-        }
-        let Some(clear) = sealer.open(&[bound], sealed) else {
-            // It opened for nobody before, either; a rotation must not hang on it.
-            tracing::warn!(column = column.name, row = rid, "a sealed value opens under no key; it is left as it is");
-            continue;
-        };
-        let sealed = newest.seal(&[bound], clear.expose()).ok_or(DirectoryError::Unavailable)?;
+        let Some(sealed) = anew(column, *rid, sealer, &newest, bound, sealed)? else { continue };
         connection.prepare_cached(column.update)?.execute(params![rid, sealed])?;
         values += 1;
     }
-    let next = match found.last() {
-        Some((rid, ..)) if found.len() == column.most as usize => Some(ResealCursor { after: *rid, ..cursor }),
-        _ if cursor.column + 1 < SEALED.len() => Some(ResealCursor { column: cursor.column + 1, after: 0 }),
-        _ => None,
-    };
+    let next = cursor.behind(found.last().filter(|_| found.len() == column.most as usize).map(|(rid, ..)| *rid));
     Ok(Resealed { values, next })
+}
+
+/// A value under the newest key; `None`: it is, or it opens for nobody.
+pub(crate) fn anew(
+    column: &Column,
+    rid: i64,
+    sealer: &Sealer,
+    newest: &SealingKey,
+    bound: &[u8],
+    sealed: &[u8],
+) -> Result<Option<Vec<u8>>, DirectoryError> {
+    if newest.open(&[bound], sealed).is_some() {
+        return Ok(None);
+    }
+    let Some(clear) = sealer.open(&[bound], sealed) else {
+        // It opened for nobody before, either; a rotation must not hang on it.
+        tracing::warn!(column = column.name, row = rid, "a sealed value opens under no key; it is left as it is");
+        return Ok(None);
+    };
+    newest.seal(&[bound], clear.expose()).map(Some).ok_or(DirectoryError::Unavailable)
 }
 
 fn root_row(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
     connection.query_row("SELECT sealed FROM install_secret WHERE name = ?1", [ROOT], |row| row.get(0)).optional()
 }
 
-const ROOT_BOUND: [&[u8]; 2] = [b"install_secret", ROOT.as_bytes()];
+pub(crate) const ROOT_BOUND: [&[u8]; 2] = [b"install_secret", ROOT.as_bytes()];
+
+/// The keyring of a sealed root, and whether that is under the sealer's newest key; `None`: under neither.
+pub(crate) fn opened(sealer: &Sealer, sealed: &[u8]) -> Option<(Keyring, bool)> {
+    let root = sealer.open(&ROOT_BOUND, sealed)?;
+    let bytes = root.expose().as_slice().try_into().ok()?;
+    Some((Keyring::from_root(bytes), sealer.newest().open(&ROOT_BOUND, sealed).is_some()))
+}
 
 /// The keyring, and whether its root is sealed under the sealer's newest key; made on the first start.
 pub(crate) fn keyring(
@@ -178,9 +205,7 @@ pub(crate) fn keyring(
     master: &MasterKey,
 ) -> Result<(Keyring, bool), RootFault> {
     if let Some(sealed) = root_row(connection)? {
-        let root = sealer.open(&ROOT_BOUND, &sealed).ok_or(RootFault::OtherMaster)?;
-        let bytes = root.expose().as_slice().try_into().map_err(|_| RootFault::OtherMaster)?;
-        return Ok((Keyring::from_root(bytes), sealer.newest().open(&ROOT_BOUND, &sealed).is_some()));
+        return opened(sealer, &sealed).ok_or(RootFault::OtherMaster);
     }
     let mut root = Secret::new(*master.expose());
     if !connection.query_row("SELECT EXISTS (SELECT 1 FROM account)", [], |row| row.get::<_, bool>(0))? {
@@ -204,13 +229,22 @@ fn opens_what_it_sealed(connection: &Connection, sealer: &Sealer) -> rusqlite::R
 /// Hands the root to another master key, with the audit row of the rotation; again it is no change.
 fn hand_over(connection: &Connection, sealer: &Sealer, newest: &SealingKey, by: By) -> Result<(), Fault> {
     let sealed = root_row(connection)?.ok_or(DirectoryError::Unavailable)?;
-    if newest.open(&ROOT_BOUND, &sealed).is_some() {
-        return Ok(());
-    }
-    let root = sealer.open(&ROOT_BOUND, &sealed).ok_or(DirectoryError::Unavailable)?;
-    let sealed = newest.seal(&ROOT_BOUND, root.expose()).ok_or(DirectoryError::Unavailable)?;
+    let Some(sealed) = handed_over(sealer, newest, &sealed)? else { return Ok(()) };
     connection.execute("UPDATE install_secret SET sealed = ?2 WHERE name = ?1", params![ROOT, sealed])?;
     Ok(audit(connection, "keys.master_rotated", "", by)?)
+}
+
+/// The root under another key; `None`: it is already.
+pub(crate) fn handed_over(
+    sealer: &Sealer,
+    newest: &SealingKey,
+    sealed: &[u8],
+) -> Result<Option<Vec<u8>>, DirectoryError> {
+    if newest.open(&ROOT_BOUND, sealed).is_some() {
+        return Ok(None);
+    }
+    let root = sealer.open(&ROOT_BOUND, sealed).ok_or(DirectoryError::Unavailable)?;
+    newest.seal(&ROOT_BOUND, root.expose()).map(Some).ok_or(DirectoryError::Unavailable)
 }
 
 fn audit(connection: &Connection, action: &str, reason: &str, by: By) -> rusqlite::Result<()> {
@@ -224,7 +258,9 @@ fn audit(connection: &Connection, action: &str, reason: &str, by: By) -> rusqlit
 }
 
 /// Between tries to settle what the store did not tell.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+/// Values looked at in one change of a pass: some milliseconds of the store's time.
+pub(crate) const RESEAL_BATCH: u32 = 200;
 
 impl SqliteRegistry {
     /// Puts a new master key in the place of the present one, which goes on opening until [`SqliteRegistry::settle_master`].
@@ -286,35 +322,61 @@ fn signing_keys(connection: &Connection, sealer: &Sealer, now: Timestamp) -> Res
         "SELECT kid, sealed, created_at, valid_until FROM signing_key WHERE valid_until IS NULL OR valid_until > ?1 \
          ORDER BY valid_until IS NOT NULL, rowid DESC",
     )?;
-    let found: Vec<(String, Vec<u8>, Timestamp, Option<Timestamp>)> = statement
+    let found: Vec<KeptKey> = statement
         .query_map([now.as_millis()], |row| {
-            Ok((row.get(0)?, row.get(1)?, rows::instant(row, 2)?, rows::optional_instant(row, 3)?))
+            Ok(KeptKey {
+                kid: row.get(0)?,
+                sealed: row.get(1)?,
+                created_at: rows::instant(row, 2)?,
+                valid_until: rows::optional_instant(row, 3)?,
+            })
         })?
         .collect::<Result<_, _>>()?;
     let mut keys = Vec::with_capacity(found.len() + 1);
-    if found.first().is_none_or(|(_, _, _, until)| until.is_some()) {
+    if found.first().is_none_or(|key| key.valid_until.is_some()) {
         keys.push(make_signing_key(connection, sealer, now)?);
     }
-    for (kid, sealed, created_at, valid_until) in found {
-        let key = sealer
-            .open(&[b"signing_key", kid.as_bytes()], &sealed)
-            .ok_or(DirectoryError::Refused("the signing key was sealed under another master key"))?;
-        keys.push(SigningKey { kid, key: Arc::new(key), created_at, valid_until });
+    for kept in found {
+        keys.push(kept.open(sealer)?);
     }
     Ok(keys)
 }
 
 fn make_signing_key(connection: &Connection, sealer: &Sealer, now: Timestamp) -> Result<SigningKey, Fault> {
+    let (key, sealed) = fresh_signing_key(sealer, now)?;
+    connection.execute(
+        "INSERT INTO signing_key (kid, sealed, created_at) VALUES (?1, ?2, ?3)",
+        params![key.kid, sealed, now.as_millis()],
+    )?;
+    Ok(key)
+}
+
+/// A new key, and how it is kept.
+pub(crate) fn fresh_signing_key(sealer: &Sealer, now: Timestamp) -> Result<(SigningKey, Vec<u8>), DirectoryError> {
     let mut key = Secret::new(vec![0; 32]);
     let no_randomness = DirectoryError::Unavailable;
     getrandom::fill(key.expose_mut()).map_err(|_| no_randomness.clone())?;
     let kid = UserId::random().to_string();
     let sealed = sealer.seal(&[b"signing_key", kid.as_bytes()], key.expose()).ok_or(no_randomness)?;
-    connection.execute(
-        "INSERT INTO signing_key (kid, sealed, created_at) VALUES (?1, ?2, ?3)",
-        params![kid, sealed, now.as_millis()],
-    )?;
-    Ok(SigningKey { kid, key: Arc::new(key), created_at: now, valid_until: None })
+    Ok((SigningKey { kid, key: Arc::new(key), created_at: now, valid_until: None }, sealed))
+}
+
+/// A signing key as it is kept.
+pub(crate) struct KeptKey {
+    pub(crate) kid: String,
+    pub(crate) sealed: Vec<u8>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) valid_until: Option<Timestamp>,
+}
+
+impl KeptKey {
+    pub(crate) fn open(self, sealer: &Sealer) -> Result<SigningKey, DirectoryError> {
+        let Self { kid, sealed, created_at, valid_until } = self;
+        let key = sealer
+            .open(&[b"signing_key", kid.as_bytes()], &sealed)
+            .ok_or(DirectoryError::Refused("the signing key was sealed under another master key"))?;
+        Ok(SigningKey { kid, key: Arc::new(key), created_at, valid_until })
+    }
 }
 
 fn rotate_signing_key(

@@ -1,6 +1,6 @@
 //! Applications and the devices listed in them. Every change writes its audit row and its event in its transaction.
 
-mod applications;
+pub(crate) mod applications;
 pub(crate) mod codes;
 pub(crate) mod devices;
 pub(crate) mod root_keys;
@@ -9,7 +9,7 @@ use claim::applications::{
     Application, ApplicationChange, ApplicationDraft, Applications, By, CodeChange, DeviceChange, ListedDevice,
     NewDevice, Place, RootKeys,
 };
-use claim::directory::{Answer, Page, PageRequest};
+use claim::directory::{Answer, DirectoryError, Page, PageRequest};
 use claim::event::MakerEvent;
 use claim::imports::Imports;
 use claim::{CustomerId, DeviceId, DeviceName, ListingId, PortFuture, Secret, TenantId, Timestamp};
@@ -29,8 +29,6 @@ pub(crate) fn default_home(
     tenant: TenantId,
     name: &DeviceName,
 ) -> Result<([u8; 16], String), Fault> {
-    /// Tries with small numbers before a random one, so that names which all make the same id cost the same.
-    const COUNTED: u32 = 9;
     let application = connection
         .prepare_cached("SELECT id FROM application WHERE tenant = ?1 AND listing = 'default'")?
         .query_row([tenant.as_bytes()], |row| rows::bytes(row, 0))?;
@@ -40,16 +38,19 @@ pub(crate) fn default_home(
         if !devices::taken(connection, application, &listing)? {
             return Ok((application, listing.as_str().to_owned()));
         }
-        suffix = match suffix {
-            0 => 2,
-            counted if counted < COUNTED => counted + 1,
-            _ => random()?,
-        };
+        suffix = next_suffix(suffix)?;
     }
 }
 
-fn random() -> Result<u32, Fault> {
-    getrandom::u32().map_err(|_| claim::directory::DirectoryError::Unavailable.into())
+/// The number that is tried after `suffix` behind an id made from a name.
+pub(crate) fn next_suffix(suffix: u32) -> Result<u32, DirectoryError> {
+    /// Tries with small numbers before a random one, so that names which all make the same id cost the same.
+    const COUNTED: u32 = 9;
+    match suffix {
+        0 => Ok(2),
+        counted if counted < COUNTED => Ok(counted + 1),
+        _ => getrandom::u32().map_err(|_| DirectoryError::Unavailable),
+    }
 }
 
 /// What a maker did: for the audit log and for whoever listens.
@@ -64,8 +65,17 @@ pub(crate) struct Deed<'a> {
 }
 
 impl Deed<'_> {
+    /// The device it was done to, if it was one.
+    pub(crate) fn device(&self) -> Option<&[u8; 16]> {
+        (!self.event.of_application()).then_some(self.subject)
+    }
+
+    /// What the audit log says of it.
+    pub(crate) fn said(&self) -> &str {
+        self.reason.unwrap_or(self.name)
+    }
+
     pub(crate) fn record(&self, connection: &Connection, after: &mut After, by: By) -> rusqlite::Result<()> {
-        let device = (!self.event.of_application()).then_some(self.subject);
         connection
             .prepare_cached(
                 "INSERT INTO audit (at, tenant, actor_kind, actor, action, device, outcome, reason, evidence, count, \
@@ -76,8 +86,8 @@ impl Deed<'_> {
                 self.tenant.as_bytes(),
                 by.account.as_bytes(),
                 self.event.name(),
-                device,
-                self.reason.unwrap_or(self.name)
+                self.device(),
+                self.said()
             ])?;
         outbox::insert_maker(connection, self.tenant, self.subject, self.name, self.event, by.now)?;
         after.event = true;
@@ -207,6 +217,6 @@ pub(crate) fn listing(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resul
     })
 }
 
-fn millis(at: Option<Timestamp>) -> Option<i64> {
+pub(crate) fn millis(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_millis)
 }

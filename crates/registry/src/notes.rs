@@ -37,11 +37,7 @@ pub(crate) struct Notes {
 impl Notes {
     /// The rows to write now: the note itself, and sums whose minute is over.
     pub(crate) fn admit(&self, note: AuditNote, dropped: &AtomicU64) -> Vec<(AuditNote, i64)> {
-        let actor = match note.actor {
-            AuditActor::Account(id) => *id.as_bytes(),
-            AuditActor::Device(id) => *id.as_bytes(),
-        };
-        let key = (actor, note.action.name(), note.outcome);
+        let key = (actor_of(&note).1, note.action.name(), note.outcome);
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows = Vec::new();
         if windows.len() >= KINDS && !windows.contains_key(&key) {
@@ -81,11 +77,16 @@ impl Notes {
     }
 }
 
-pub(crate) fn insert(connection: &Connection, note: &AuditNote, count: i64) -> rusqlite::Result<()> {
-    let (kind, actor) = match note.actor {
+/// The kind of a note's actor, and its id.
+pub(crate) fn actor_of(note: &AuditNote) -> (&'static str, [u8; 16]) {
+    match note.actor {
         AuditActor::Account(id) => ("account", *id.as_bytes()),
         AuditActor::Device(id) => ("device", *id.as_bytes()),
-    };
+    }
+}
+
+pub(crate) fn insert(connection: &Connection, note: &AuditNote, count: i64) -> rusqlite::Result<()> {
+    let (kind, actor) = actor_of(note);
     connection
         .prepare_cached(
             "INSERT INTO audit (at, tenant, actor_kind, actor, action, device, outcome, reason, evidence, count, \

@@ -16,6 +16,17 @@ pub(crate) enum Kind {
     CredentialRevoked,
 }
 
+impl Kind {
+    /// Its name in a row, and what a row of it holds.
+    pub(crate) fn parts(self) -> (&'static str, Option<CustomerId>, Option<i64>) {
+        match self {
+            Self::Claimed { owner, at } => ("claimed", Some(owner), Some(at.as_millis())),
+            Self::Unclaimed => ("unclaimed", None, None),
+            Self::CredentialRevoked => ("credential_revoked", None, None),
+        }
+    }
+}
+
 pub(crate) fn insert(
     connection: &Connection,
     tenant: TenantId,
@@ -24,11 +35,7 @@ pub(crate) fn insert(
     kind: Kind,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let (text, owner, claimed_at) = match kind {
-        Kind::Claimed { owner, at } => ("claimed", Some(owner), Some(at.as_millis())),
-        Kind::Unclaimed => ("unclaimed", None, None),
-        Kind::CredentialRevoked => ("credential_revoked", None, None),
-    };
+    let (text, owner, claimed_at) = kind.parts();
     connection
         .prepare_cached(
             "INSERT INTO outbox (at, tenant, device, name, kind, owner, claimed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -62,17 +69,21 @@ pub(crate) fn insert_maker(
     Ok(())
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<OutboxEvent> {
-    let kind = match (row.get_ref(5)?.as_str()?, rows::optional_bytes(row, 6)?, rows::optional_instant(row, 7)?) {
-        ("claimed", Some(owner), Some(claimed_at)) => {
-            OutboxKind::Claimed { owner: CustomerId::from_bytes(owner), claimed_at }
-        }
+/// What a row of this name tells.
+pub(crate) fn kind_of(name: &str, owner: Option<CustomerId>, claimed_at: Option<Timestamp>) -> OutboxKind {
+    match (name, owner, claimed_at) {
+        ("claimed", Some(owner), Some(claimed_at)) => OutboxKind::Claimed { owner, claimed_at },
         ("credential_revoked", ..) => OutboxKind::CredentialRevoked,
         (name, ..) => match MakerEvent::ALL.into_iter().find(|event| event.name() == name) {
             Some(event) => OutboxKind::Maker(event),
             None => OutboxKind::Unclaimed,
         },
-    };
+    }
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<OutboxEvent> {
+    let owner = rows::optional_bytes(row, 6)?.map(CustomerId::from_bytes);
+    let kind = kind_of(row.get_ref(5)?.as_str()?, owner, rows::optional_instant(row, 7)?);
     Ok(OutboxEvent {
         seq: row.get(0)?,
         at: rows::instant(row, 1)?,

@@ -45,11 +45,16 @@ pub(crate) fn format_code(format: PayloadFormat) -> i64 {
 }
 
 pub(crate) fn format(row: &Row<'_>, column: usize) -> Result<PayloadFormat> {
-    match row.get::<_, i64>(column)? {
-        0 => Ok(PayloadFormat::Json),
-        1 => Ok(PayloadFormat::Protobuf),
-        2 => Ok(PayloadFormat::ProtobufThenJson),
-        _ => Err(damaged(column, "an unknown payload format")),
+    format_of(row.get(column)?).ok_or_else(|| damaged(column, "an unknown payload format"))
+}
+
+/// What [`format_code`] makes of it.
+pub(crate) fn format_of(code: i64) -> Option<PayloadFormat> {
+    match code {
+        0 => Some(PayloadFormat::Json),
+        1 => Some(PayloadFormat::Protobuf),
+        2 => Some(PayloadFormat::ProtobufThenJson),
+        _ => None,
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Stats {
     pub commits: AtomicU64,
     /// Changes in them.
     pub changes: AtomicU64,
+    /// Changes run again because other transactions were in their way.
+    pub retried: AtomicU64,
     /// Transactions that failed.
     pub errors: AtomicU64,
     /// Audit notes dropped because too many waited.
@@ -66,7 +68,7 @@ pub struct Stats {
 /// Why the registry cannot be opened: what happened and what to do.
 #[derive(Debug)]
 pub struct OpenError {
-    /// Which file.
+    /// Which file, or which database on which server.
     pub path: PathBuf,
     /// What happened.
     pub what: String,

@@ -10,7 +10,7 @@ use super::{audit, found, page, taken, tenants};
 use crate::rows;
 use crate::writer::Fault;
 
-const COLUMNS: &str = "id, tenant, customer, operator, email, first_name, last_name, additional_info, created_at, \
+pub(crate) const COLUMNS: &str = "id, tenant, customer, operator, email, first_name, last_name, additional_info, created_at, \
      session_epoch";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
@@ -29,8 +29,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
     })
 }
 
+/// Somebody must be left to run the install.
+pub(crate) const LAST_OPERATOR: DirectoryError = DirectoryError::InUse("the install's last operator stays");
+
 /// E-mails are kept and looked up in lower case.
-fn folded(email: &str) -> String {
+pub(crate) fn folded(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
@@ -86,13 +89,18 @@ pub(super) fn bootstrap(
     if any(connection)? {
         return Ok(None);
     }
-    let first: Option<[u8; 16]> =
+    let oldest: Option<[u8; 16]> =
         connection.query_row("SELECT id FROM tenant ORDER BY rid LIMIT 1", [], |row| rows::bytes(row, 0)).optional()?;
-    let tenant = match first {
+    let tenant = match oldest {
         Some(id) => TenantId::from_bytes(id),
         None => tenants::create(connection, "default".to_owned(), now)?.id,
     };
-    let draft = AccountDraft {
+    create(connection, &first(tenant, email, password_hash), now).map(Some)
+}
+
+/// The install's first account: it runs the install and its first tenant.
+pub(crate) fn first(tenant: TenantId, email: String, password_hash: String) -> AccountDraft {
+    AccountDraft {
         tenant,
         authority: Authority::TenantAdmin,
         operator: true,
@@ -101,8 +109,7 @@ pub(super) fn bootstrap(
         last_name: None,
         additional_info: None,
         password_hash: Some(password_hash),
-    };
-    create(connection, &draft, now).map(Some)
+    }
 }
 
 pub(crate) fn one(connection: &Connection, id: UserId) -> rusqlite::Result<Option<Account>> {
@@ -172,7 +179,7 @@ pub(super) fn delete(connection: &Connection, tenant: TenantId, id: UserId) -> R
             |row| row.get(0),
         )?;
         if !others {
-            return Err(DirectoryError::InUse("the install's last operator stays").into());
+            return Err(LAST_OPERATOR.into());
         }
     }
     connection.prepare_cached("DELETE FROM account WHERE id = ?1")?.execute([id.as_bytes()])?;

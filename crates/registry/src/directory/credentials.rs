@@ -20,12 +20,51 @@ use crate::sqlite::SqliteRegistry;
 use crate::writer::{After, Fault};
 
 /// How long a generated token may be read for the first time.
-const READABLE: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const READABLE: Duration = Duration::from_secs(24 * 3600);
 
 /// The keys credentials are kept under.
 pub(crate) struct Vault {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) sealer: Arc<Sealer>,
+}
+
+impl Vault {
+    /// A generated token, sealed for its row.
+    pub(crate) fn seal_token(
+        &self,
+        (tenant, device): (TenantId, DeviceId),
+        id: &[u8; 16],
+        token: &Secret<String>,
+    ) -> Result<Vec<u8>, DirectoryError> {
+        let bound_to: [&[u8]; 4] = [b"credential", tenant.as_bytes(), device.as_bytes(), id];
+        self.sealer.seal(&bound_to, token.expose().as_bytes()).ok_or(DirectoryError::Unavailable)
+    }
+
+    /// The token that was sealed for this row.
+    pub(crate) fn open_token(
+        &self,
+        (tenant, device): (TenantId, DeviceId),
+        id: &[u8; 16],
+        sealed: &[u8],
+    ) -> Result<Secret<String>, DirectoryError> {
+        let bound_to: [&[u8]; 4] = [b"credential", tenant.as_bytes(), device.as_bytes(), id];
+        let clear = self.sealer.open(&bound_to, sealed);
+        let clear = clear.ok_or(DirectoryError::Refused("the token was sealed under another master key"))?;
+        Ok(Secret::new(String::from_utf8_lossy(clear.expose()).into_owned()))
+    }
+}
+
+/// What is shown of a credential: stable, tells two apart, says nothing about the token.
+pub(crate) fn masked(
+    kind: CredentialKind,
+    id: &[u8; 16],
+    client_id: Option<&String>,
+    user_name: Option<&String>,
+) -> String {
+    match (kind, user_name.or(client_id)) {
+        (CredentialKind::MqttBasic, Some(name)) => name.clone(),
+        _ => format!("********{:02x}{:02x}", id[14], id[15]),
+    }
 }
 
 impl SqliteRegistry {
@@ -36,7 +75,7 @@ impl SqliteRegistry {
 
 /// A random token: 22 characters of `A-Z a-z 0-9 - _`, 128 bits and more; it never begins with a dash, which command
 /// lines would take for an option.
-fn generate() -> Result<Secret<String>, DirectoryError> {
+pub(crate) fn generate() -> Result<Secret<String>, DirectoryError> {
     let mut bytes = [0_u8; 17];
     loop {
         getrandom::fill(&mut bytes).map_err(|_| DirectoryError::Unavailable)?;
@@ -48,15 +87,16 @@ fn generate() -> Result<Secret<String>, DirectoryError> {
     }
 }
 
-struct Digests {
-    kind: CredentialKind,
-    digest: CredentialDigest,
-    password: Option<SecretDigest>,
-    client_id: Option<String>,
-    user_name: Option<String>,
+/// What is kept of a credential.
+pub(crate) struct Digests {
+    pub(crate) kind: CredentialKind,
+    pub(crate) digest: CredentialDigest,
+    pub(crate) password: Option<SecretDigest>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) user_name: Option<String>,
 }
 
-fn digests(keyring: &Keyring, draft: &CredentialDraft) -> Digests {
+pub(crate) fn digests(keyring: &Keyring, draft: &CredentialDraft) -> Digests {
     match draft {
         CredentialDraft::AccessToken(token) => Digests {
             kind: CredentialKind::AccessToken,
@@ -85,18 +125,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(CredentialView, bool)> {
     let id: [u8; 16] = rows::bytes(row, 0)?;
     let kind = if row.get::<_, i64>(2)? == 0 { CredentialKind::AccessToken } else { CredentialKind::MqttBasic };
     let (client_id, user_name): (Option<String>, Option<String>) = (row.get(3)?, row.get(4)?);
-    let masked = match (kind, &user_name, &client_id) {
-        (CredentialKind::MqttBasic, Some(user), _) => user.clone(),
-        (CredentialKind::MqttBasic, None, Some(client)) => client.clone(),
-        // Stable, tells two credentials apart, says nothing about the token.
-        _ => format!("********{:02x}{:02x}", id[14], id[15]),
-    };
     let view = CredentialView {
         id,
         device: DeviceId::from_bytes(rows::bytes(row, 1)?),
         kind,
         readable_once: None,
-        masked,
+        masked: masked(kind, &id, client_id.as_ref(), user_name.as_ref()),
         client_id,
         user_name,
         created_at: rows::instant(row, 5)?,
@@ -136,11 +170,7 @@ pub(super) fn take(
     let sealed: Vec<u8> = connection
         .prepare_cached("SELECT sealed FROM credential WHERE device = ?1")?
         .query_row([device.as_bytes()], |row| row.get(0))?;
-    let clear = vault
-        .sealer
-        .open(&[b"credential", tenant.as_bytes(), device.as_bytes(), &view.id], &sealed)
-        .ok_or(DirectoryError::Refused("the token was sealed under another master key"))?;
-    view.readable_once = Some(Secret::new(String::from_utf8_lossy(clear.expose()).into_owned()));
+    view.readable_once = Some(vault.open_token((tenant, device), &view.id, &sealed)?);
     connection
         .prepare_cached("UPDATE credential SET sealed = NULL, sealed_until = NULL WHERE device = ?1")?
         .execute([device.as_bytes()])?;
@@ -182,10 +212,7 @@ fn insert(
     let id = *DeviceId::random().as_bytes();
     let sealed = match readable {
         None => None,
-        Some(token) => {
-            let bound_to: [&[u8]; 4] = [b"credential", tenant.as_bytes(), device.as_bytes(), &id];
-            Some(vault.sealer.seal(&bound_to, token.expose().as_bytes()).ok_or(DirectoryError::Unavailable)?)
-        }
+        Some(token) => Some(vault.seal_token((tenant, device), &id, token)?),
     };
     connection
         .prepare_cached(

@@ -8,7 +8,10 @@ use super::{broken_reference, found, page, taken};
 use crate::rows;
 use crate::writer::Fault;
 
-const COLUMNS: &str = "id, tenant, title, additional_info, created_at, version";
+pub(crate) const COLUMNS: &str = "id, tenant, title, additional_info, created_at, version";
+
+/// It goes only when nothing is its own any more.
+pub(crate) const OWNS: DirectoryError = DirectoryError::InUse("the customer owns devices");
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Customer> {
     Ok(Customer {
@@ -71,6 +74,6 @@ pub(super) fn delete(connection: &Connection, tenant: TenantId, id: CustomerId) 
     let gone = connection
         .prepare_cached("DELETE FROM customer WHERE id = ?1 AND tenant = ?2")?
         .execute(params![id.as_bytes(), tenant.as_bytes()])
-        .map_err(broken_reference(DirectoryError::InUse("the customer owns devices")))?;
+        .map_err(broken_reference(OWNS))?;
     if gone == 0 { Err(DirectoryError::NotFound("customer").into()) } else { Ok(()) }
 }

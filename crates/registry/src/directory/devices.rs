@@ -15,7 +15,7 @@ use crate::outbox;
 use crate::rows;
 use crate::writer::{After, Fault};
 
-const COLUMNS: &str = "d.id, d.tenant, d.owner, d.name, d.profile, p.name, d.label, d.gateway, d.additional_info, \
+pub(crate) const COLUMNS: &str = "d.id, d.tenant, d.owner, d.name, d.profile, p.name, d.label, d.gateway, d.additional_info, \
      d.created_at, d.version";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<DeviceRecord> {

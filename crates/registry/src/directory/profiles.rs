@@ -10,8 +10,12 @@ use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
 
-const COLUMNS: &str =
+pub(crate) const COLUMNS: &str =
     "id, tenant, name, transport_type, mqtt_format, coap_format, profile_data, created_at, is_default";
+
+pub(crate) const KEEPS_ITS_NAME: DirectoryError = DirectoryError::Refused("the default profile keeps its name");
+pub(crate) const STAYS: DirectoryError = DirectoryError::InUse("the default profile stays");
+pub(crate) const IN_USE: DirectoryError = DirectoryError::InUse("devices use this profile");
 
 fn read(row: &Row<'_>) -> rusqlite::Result<DeviceProfile> {
     Ok(DeviceProfile {
@@ -28,20 +32,22 @@ fn read(row: &Row<'_>) -> rusqlite::Result<DeviceProfile> {
 }
 
 pub(super) fn create_default(connection: &Connection, tenant: TenantId, now: Timestamp) -> Result<(), Fault> {
-    insert(
-        connection,
-        &DeviceProfile {
-            id: ProfileId::random(),
-            tenant,
-            name: "default".to_owned(),
-            transport_type: "DEFAULT".to_owned(),
-            mqtt_format: PayloadFormat::Json,
-            coap_format: PayloadFormat::Json,
-            profile_data: None,
-            created_at: now,
-            is_default: true,
-        },
-    )
+    insert(connection, &default(tenant, now))
+}
+
+/// What every tenant begins with.
+pub(crate) fn default(tenant: TenantId, now: Timestamp) -> DeviceProfile {
+    DeviceProfile {
+        id: ProfileId::random(),
+        tenant,
+        name: "default".to_owned(),
+        transport_type: "DEFAULT".to_owned(),
+        mqtt_format: PayloadFormat::Json,
+        coap_format: PayloadFormat::Json,
+        profile_data: None,
+        created_at: now,
+        is_default: true,
+    }
 }
 
 fn insert(connection: &Connection, profile: &DeviceProfile) -> Result<(), Fault> {
@@ -70,7 +76,7 @@ pub(super) fn save(connection: &Connection, after: &mut After, profile: DevicePr
         return Ok(profile);
     };
     if before.is_default && profile.name != before.name {
-        return Err(DirectoryError::Refused("the default profile keeps its name").into());
+        return Err(KEEPS_ITS_NAME.into());
     }
     connection
         .prepare_cached(
@@ -131,11 +137,11 @@ pub(crate) fn by_name_or_default(
 pub(super) fn delete(connection: &Connection, tenant: TenantId, id: ProfileId) -> Result<(), Fault> {
     let profile = found(one(connection, tenant, id)?, "device profile")?;
     if profile.is_default {
-        return Err(DirectoryError::InUse("the default profile stays").into());
+        return Err(STAYS.into());
     }
     connection
         .prepare_cached("DELETE FROM profile WHERE id = ?1 AND tenant = ?2")?
         .execute(params![id.as_bytes(), tenant.as_bytes()])
-        .map_err(broken_reference(DirectoryError::InUse("devices use this profile")))?;
+        .map_err(broken_reference(IN_USE))?;
     Ok(())
 }

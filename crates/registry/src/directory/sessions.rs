@@ -8,7 +8,7 @@ use crate::rows;
 use crate::writer::Fault;
 
 /// Live refresh tokens of one account; the oldest go, so that signing in again and again stores a bounded amount.
-const SESSIONS_PER_ACCOUNT: i64 = 1_000;
+pub(crate) const SESSIONS_PER_ACCOUNT: i64 = 1_000;
 
 pub(super) fn open(connection: &Connection, session: &RefreshSession) -> Result<(), Fault> {
     insert(connection, session)?;

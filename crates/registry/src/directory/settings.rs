@@ -12,6 +12,9 @@ use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
 
+pub(crate) const NO_GATEWAY: DirectoryError = DirectoryError::Refused("the first device is not a gateway");
+pub(crate) const ITSELF: DirectoryError = DirectoryError::Refused("a gateway is not related to itself");
+
 pub(super) fn read(
     connection: &Connection,
     tenant: TenantId,
@@ -80,10 +83,10 @@ pub(super) fn relate(
     let of_gateway = found(devices::one(connection, tenant, gateway)?, "gateway")?;
     found(devices::one(connection, tenant, device)?, "device")?;
     if !of_gateway.gateway {
-        return Err(DirectoryError::Refused("the first device is not a gateway").into());
+        return Err(NO_GATEWAY.into());
     }
     if gateway == device {
-        return Err(DirectoryError::Refused("a gateway is not related to itself").into());
+        return Err(ITSELF.into());
     }
     crate::children::relate(connection, gateway, device, now.as_millis())?;
     after.forget.push(Forget::Gateways(device));

@@ -11,7 +11,12 @@ use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
 
-const COLUMNS: &str = "id, title, created_at, version";
+pub(crate) const COLUMNS: &str = "id, title, created_at, version";
+
+pub(crate) const LAST: DirectoryError = DirectoryError::InUse("the last tenant of the install stays");
+pub(crate) const HAS_LAST_OPERATOR: DirectoryError =
+    DirectoryError::InUse("the install's last operator belongs to this tenant");
+pub(crate) const OWNED: DirectoryError = DirectoryError::InUse("devices of this tenant have owners");
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Tenant> {
     Ok(Tenant {
@@ -60,7 +65,7 @@ pub(super) fn delete(connection: &Connection, after: &mut After, id: TenantId, n
         connection
             .query_row("SELECT EXISTS (SELECT 1 FROM tenant WHERE id <> ?1)", [id.as_bytes()], |row| row.get(0))?;
     if !others {
-        return Err(DirectoryError::InUse("the last tenant of the install stays").into());
+        return Err(LAST.into());
     }
     let operators: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM account WHERE operator = 1 AND tenant <> ?1)",
@@ -68,7 +73,7 @@ pub(super) fn delete(connection: &Connection, after: &mut After, id: TenantId, n
         |row| row.get(0),
     )?;
     if !operators {
-        return Err(DirectoryError::InUse("the install's last operator belongs to this tenant").into());
+        return Err(HAS_LAST_OPERATOR.into());
     }
     let owned: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM device WHERE tenant = ?1 AND owner IS NOT NULL)",
@@ -76,7 +81,7 @@ pub(super) fn delete(connection: &Connection, after: &mut After, id: TenantId, n
         |row| row.get(0),
     )?;
     if owned {
-        return Err(DirectoryError::InUse("devices of this tenant have owners").into());
+        return Err(OWNED.into());
     }
     // Sessions of its devices end: their events go out before the devices do.
     connection.execute(

@@ -1,6 +1,6 @@
 //! Writing a job's rows: a batch a transaction, with how far the job has come.
 
-use claim::applications::{By, ListedDevice, NewDevice, RootKeys};
+use claim::applications::{By, ListedDevice, NewDevice};
 use claim::directory::DirectoryError;
 use claim::event::MakerEvent;
 use claim::imports::{
@@ -60,7 +60,7 @@ pub(super) fn next(
         match work.row(after, row, &good, &mut counts)? {
             Ok(generated) => made_up += i64::from(generated),
             Err(()) if job.on_error == OnError::Abort => {
-                stopped = Some(format!("row {row} turned bad after the check; see its errors, mend it, and resume"));
+                stopped = Some(turned_bad(row));
                 break;
             }
             Err(()) => {}
@@ -94,6 +94,55 @@ pub(super) fn next(
     Ok(ImportStep::More)
 }
 
+/// Why a job stopped at a row.
+pub(crate) fn turned_bad(row: u64) -> String {
+    format!("row {row} turned bad after the check; see its errors, mend it, and resume")
+}
+
+/// Counts a row that turned bad; it is tried again if its job stops at it.
+pub(crate) fn count_bad(counts: &mut ImportCounts, on_error: OnError) {
+    if on_error == OnError::Skip {
+        stage::count(counts, RowStatus::Failed);
+    }
+}
+
+/// The new device that a row means. Its code it gets afterwards.
+pub(crate) fn new_device(good: &GoodRow) -> NewDevice {
+    NewDevice {
+        listing: good.listing.clone(),
+        name: None,
+        label: good.label.clone(),
+        identity: good.identity.clone(),
+        claiming_allowed: good.claiming_allowed,
+        code: None,
+        root_keys: root_keys::copy(&good.root_keys),
+        root_keys_exposed: good.root_keys_exposed,
+        most: None,
+    }
+}
+
+/// From when a code is valid, and until when.
+pub(crate) type Window = (Option<Timestamp>, Option<Timestamp>);
+
+/// The window that a row gives to the code which its device has; `None`: it stays as it is.
+pub(crate) fn window(device: &ListedDevice, good: &GoodRow) -> Result<Option<Window>, DirectoryError> {
+    let Some(kept) = device.code.filter(|_| !good.generated) else { return Ok(None) };
+    let window = merged_window(good, device).ok_or(DirectoryError::Refused("the window would be empty"))?;
+    Ok((window != (kept.from, kept.until)).then_some(window))
+}
+
+/// What an update by a row is called, deed by deed.
+pub(crate) fn deeds(device: &ListedDevice, good: &GoodRow, code: bool) -> Vec<MakerEvent> {
+    let mut deeds = vec![MakerEvent::DeviceChanged];
+    if code {
+        deeds.push(MakerEvent::CodeSet);
+    }
+    if good.claiming_allowed.is_some() && good.claiming_allowed != device.claiming_allowed {
+        deeds.push(MakerEvent::ClaimingAllowedChanged);
+    }
+    deeds
+}
+
 impl Work<'_> {
     fn end(&self, after: &mut After, to: ImportState, reason: Option<&str>) -> Result<(), Fault> {
         let turn = jobs::Turn { from: ImportState::Applying, to, reason };
@@ -114,9 +163,7 @@ impl Work<'_> {
         let (verdict, _) = judge(good, &known);
         let (status, device) = match verdict {
             Verdict::Refuse(errors) => {
-                // The row is tried again when its job goes on.
-                counts.failed += u64::from(self.job.on_error == OnError::Skip);
-                counts.rows += u64::from(self.job.on_error == OnError::Skip);
+                count_bad(counts, self.job.on_error);
                 self.failed(row, &errors)?;
                 return Ok(Err(()));
             }
@@ -131,7 +178,7 @@ impl Work<'_> {
                     self.connection,
                     self.vault,
                     (self.tenant, device.device),
-                    &RootKeys::default(),
+                    &claim::applications::RootKeys::default(),
                     good.root_keys_exposed,
                 )?;
                 devices::record(self.connection, after, device, MakerEvent::DeviceChanged, None, self.by)?;
@@ -139,12 +186,7 @@ impl Work<'_> {
             }
             Verdict::Unchanged => (RowStatus::Unchanged, None),
         };
-        counts.rows += 1;
-        match status {
-            RowStatus::Created => counts.created += 1,
-            RowStatus::Updated => counts.updated += 1,
-            _ => counts.unchanged += 1,
-        }
+        stage::count(counts, status);
         let generated = device.filter(|_| good.generated && good.code.is_some());
         self.connection
             .prepare_cached(
@@ -170,18 +212,7 @@ impl Work<'_> {
 
     /// The new device, if it has got a code.
     fn create(&self, after: &mut After, good: &GoodRow) -> Result<Option<DeviceId>, Fault> {
-        let copy = |key: &Option<claim::Secret<[u8; 16]>>| key.as_ref().map(|key| claim::Secret::new(*key.expose()));
-        let new = NewDevice {
-            listing: good.listing.clone(),
-            name: None,
-            label: good.label.clone(),
-            identity: good.identity.clone(),
-            claiming_allowed: good.claiming_allowed,
-            code: None,
-            root_keys: RootKeys { app_key: copy(&good.root_keys.app_key), nwk_key: copy(&good.root_keys.nwk_key) },
-            root_keys_exposed: good.root_keys_exposed,
-            most: None,
-        };
+        let new = new_device(good);
         let device =
             devices::create(self.connection, after, self.vault, (self.tenant, self.inner.application), &new, self.by)?;
         if let Some(code) = &good.code {
@@ -201,25 +232,20 @@ impl Work<'_> {
         let key = (self.tenant, device.device);
         devices::update(self.connection, device, good, self.by)?;
         root_keys::store(self.connection, self.vault, key, &good.root_keys, good.root_keys_exposed)?;
-        let mut events = vec![MakerEvent::DeviceChanged];
-        match (&good.code, device.code) {
-            (Some(code), _) if set_code => {
+        let code = match good.code.as_ref().filter(|_| set_code) {
+            Some(code) => {
                 codes::store(self.connection, self.vault, self.tenant, device.device, code, self.by.now)?;
-                events.push(MakerEvent::CodeSet);
+                true
             }
-            (_, Some(kept)) if !good.generated => {
-                let window = merged_window(good, device).ok_or(DirectoryError::Refused("the window would be empty"))?;
-                if window != (kept.from, kept.until) {
-                    codes::set_window(self.connection, device.device, window.0, window.1)?;
-                    events.push(MakerEvent::CodeSet);
+            None => match window(device, good)? {
+                Some((from, until)) => {
+                    codes::set_window(self.connection, device.device, from, until)?;
+                    true
                 }
-            }
-            _ => {}
-        }
-        if good.claiming_allowed.is_some() && good.claiming_allowed != device.claiming_allowed {
-            events.push(MakerEvent::ClaimingAllowedChanged);
-        }
-        for event in events {
+                None => false,
+            },
+        };
+        for event in deeds(device, good, code) {
             devices::record(self.connection, after, device, event, None, self.by)?;
         }
         Ok(set_code.then_some(device.device))

@@ -14,26 +14,28 @@ use crate::rows;
 use crate::writer::{After, Fault};
 
 /// Rows that one transaction deletes: some milliseconds of the writer's time.
-const DELETED_TOGETHER: u32 = 500;
+pub(crate) const DELETED_TOGETHER: u32 = 500;
 /// Sealed batches that one transaction deletes.
-const BATCHES_TOGETHER: u32 = 20;
+pub(crate) const BATCHES_TOGETHER: u32 = 20;
 /// Jobs of a tenant that are kept; one more makes the oldest that is over go before its time.
-const KEPT: u32 = 100;
+pub(crate) const KEPT: u32 = 100;
 
-const COLUMNS: &str = "i.id, a.listing, i.format, i.skip, i.dry_run, i.state, i.reason, i.warnings, i.rows, i.created, \
+pub(crate) const COLUMNS: &str = "i.id, a.listing, i.format, i.skip, i.dry_run, i.state, i.reason, i.warnings, i.rows, i.created, \
      i.updated, i.unchanged, i.failed, i.applied_rows, i.applied_created, i.applied_updated, i.applied_unchanged, \
      i.applied_failed, i.codes, i.created_at, i.changed_at";
-const FROM: &str = "import i JOIN application a ON a.id = i.application";
+pub(crate) const FROM: &str = "import i JOIN application a ON a.id = i.application";
+
+/// The value of a closed set that has this name.
+pub(crate) fn by_name<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Option<T> {
+    all.iter().copied().find(|value| name(*value) == text)
+}
 
 /// A value of a closed set that is kept by name.
 pub(super) fn named<T>(row: &Row<'_>, column: usize, all: &[T], name: fn(T) -> &'static str) -> rusqlite::Result<T>
 where
     T: Copy,
 {
-    let text = row.get_ref(column)?.as_str()?;
-    all.iter()
-        .copied()
-        .find(|value| name(*value) == text)
+    by_name(row.get_ref(column)?.as_str()?, all, name)
         .ok_or_else(|| Error::FromSqlConversionFailure(column, Type::Text, "an unknown name".into()))
 }
 
@@ -111,7 +113,7 @@ pub(super) fn begin(
     by: By,
 ) -> Result<ImportJob, Fault> {
     let application = found(application_id(connection, tenant, &draft.application)?, "application")?;
-    room(connection, tenant, draft.most)?;
+    under_way(connection, tenant, draft.most)?;
     make_room(connection, tenant)?;
     let id = ImportId::random();
     connection
@@ -137,15 +139,20 @@ pub(super) fn begin(
     Ok(found(one(connection, tenant, id)?, "import")?)
 }
 
+/// Whether a tenant with so many jobs under way may have one more.
+pub(crate) fn room(open: u32, most: u32) -> Result<(), DirectoryError> {
+    match open < most {
+        true => Ok(()),
+        false => Err(DirectoryError::Full { what: "imports under way", most }),
+    }
+}
+
 /// Refuses when `most` jobs of the tenant are under way.
-pub(super) fn room(connection: &Connection, tenant: TenantId, most: u32) -> Result<(), Fault> {
+pub(super) fn under_way(connection: &Connection, tenant: TenantId, most: u32) -> Result<(), Fault> {
     let open: u32 = connection
         .prepare_cached("SELECT count(*) FROM import WHERE tenant = ?1 AND state IN ('checking', 'applying')")?
         .query_row([tenant.as_bytes()], |row| row.get(0))?;
-    if open >= most {
-        return Err(DirectoryError::Full { what: "imports under way", most }.into());
-    }
-    Ok(())
+    Ok(room(open, most)?)
 }
 
 /// Lets the oldest jobs that are over, and owe nobody codes, be purged when there are [`KEPT`].
@@ -177,10 +184,20 @@ pub(super) fn record(
 
 /// From one state to another.
 #[derive(Clone, Copy)]
-pub(super) struct Turn<'a> {
-    pub(super) from: ImportState,
-    pub(super) to: ImportState,
-    pub(super) reason: Option<&'a str>,
+pub(crate) struct Turn<'a> {
+    pub(crate) from: ImportState,
+    pub(crate) to: ImportState,
+    pub(crate) reason: Option<&'a str>,
+}
+
+/// Why a job in this state does not turn.
+pub(crate) fn stays(state: ImportState) -> DirectoryError {
+    DirectoryError::InUse(match state {
+        ImportState::Checking => "the import's file is still arriving",
+        ImportState::Applying => "the import is being applied",
+        ImportState::Stopped => "the import is stopped",
+        _ => "the import is over",
+    })
 }
 
 pub(super) fn turn(
@@ -204,15 +221,25 @@ pub(super) fn turn(
         ])?;
     let job = found(one(connection, tenant, id)?, "import")?;
     if turned == 0 {
-        return Err(DirectoryError::InUse(match job.state {
-            ImportState::Checking => "the import's file is still arriving",
-            ImportState::Applying => "the import is being applied",
-            ImportState::Stopped => "the import is stopped",
-            _ => "the import is over",
-        })
-        .into());
+        return Err(stays(job.state).into());
     }
     Ok(job)
+}
+
+/// What becomes of a job whose file is whole.
+pub(crate) fn staged(job: &ImportJob) -> ImportState {
+    let writes = job.checked.created + job.checked.updated > 0;
+    match job.on_error {
+        _ if job.dry_run => ImportState::Checked,
+        OnError::Abort if job.checked.failed > 0 => ImportState::Refused,
+        _ if writes || job.checked.unchanged > 0 => ImportState::Applying,
+        _ => ImportState::Done,
+    }
+}
+
+/// Warnings of a whole file as they are kept; `None` for none.
+pub(crate) fn said(warnings: &[RowFault]) -> Option<String> {
+    (!warnings.is_empty()).then(|| serde_json::to_string(warnings).unwrap_or_default())
 }
 
 pub(super) fn end_staging(
@@ -224,17 +251,10 @@ pub(super) fn end_staging(
     now: Timestamp,
 ) -> Result<ImportJob, Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    let writes = job.checked.created + job.checked.updated > 0;
-    let to = match job.on_error {
-        _ if job.dry_run => ImportState::Checked,
-        OnError::Abort if job.checked.failed > 0 => ImportState::Refused,
-        _ if writes || job.checked.unchanged > 0 => ImportState::Applying,
-        _ => ImportState::Done,
-    };
-    let said = (!warnings.is_empty()).then(|| serde_json::to_string(warnings).unwrap_or_default());
+    let to = staged(&job);
     connection
         .prepare_cached("UPDATE import SET warnings = ?2 WHERE id = ?1")?
-        .execute(params![id.as_bytes(), said])?;
+        .execute(params![id.as_bytes(), said(warnings)])?;
     let job = turn(connection, tenant, id, Turn { from: ImportState::Checking, to, reason: None }, now)?;
     if to.is_over() && !job.dry_run {
         over(connection, after, tenant, &job, now)?;
@@ -251,15 +271,7 @@ pub(super) fn over(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let account = inner(connection, tenant, job.id)?.account;
-    let counts = job.applied;
-    let reason = format!(
-        "{}: {} created, {} updated, {} unchanged, {} failed",
-        job.state.name(),
-        counts.created,
-        counts.updated,
-        counts.unchanged,
-        counts.failed
-    );
+    let reason = summary(job);
     record(connection, after, tenant, job, MakerEvent::ImportEnded, Some(&reason), By { account, now })
 }
 
@@ -279,6 +291,16 @@ pub(super) fn broken(
     Ok(job)
 }
 
+/// What the audit log says of a job that is over.
+pub(crate) fn summary(job: &ImportJob) -> String {
+    let (state, counts) = (job.state.name(), job.applied);
+    let ImportCounts { created, updated, unchanged, failed, .. } = counts;
+    format!("{state}: {created} created, {updated} updated, {unchanged} unchanged, {failed} failed")
+}
+
+/// Why a job is broken whose file did not arrive.
+pub(crate) const CUT_OFF: &str = "the file stopped arriving; send it again";
+
 pub(super) fn to_apply(connection: &Connection) -> rusqlite::Result<Vec<(TenantId, ImportId)>> {
     connection
         .prepare_cached("SELECT tenant, id FROM import WHERE state = 'applying' ORDER BY rid")?
@@ -294,7 +316,6 @@ pub(super) fn break_idle(
     idle_since: Timestamp,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let reason = "the file stopped arriving; send it again";
     let idle: Vec<(TenantId, ImportId)> = connection
         .prepare_cached("SELECT tenant, id FROM import WHERE state = 'checking' AND changed_at < ?1")?
         .query_map([idle_since.as_millis()], |row| {
@@ -302,7 +323,7 @@ pub(super) fn break_idle(
         })?
         .collect::<Result<_, _>>()?;
     for (tenant, id) in idle {
-        broken(connection, after, tenant, id, reason, now)?;
+        broken(connection, after, tenant, id, CUT_OFF, now)?;
     }
     Ok(())
 }
@@ -315,8 +336,29 @@ pub(super) fn note_codes_read(
     by: By,
 ) -> Result<(), Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    let reason = format!("{} generated codes", job.codes);
+    let reason = read_codes(&job);
     record(connection, after, tenant, &job, MakerEvent::ImportCodesRead, Some(&reason), by)
+}
+
+/// What the audit log says of generated codes that were read.
+pub(crate) fn read_codes(job: &ImportJob) -> String {
+    format!("{} generated codes", job.codes)
+}
+
+/// Codes are acknowledged when there will be no more.
+pub(crate) fn may_acknowledge(job: &ImportJob) -> Result<(), DirectoryError> {
+    match job.state {
+        ImportState::Done => Ok(()),
+        _ => Err(DirectoryError::InUse("the import is not done; it may still generate codes")),
+    }
+}
+
+/// Why a job stays, and what it belongs to.
+pub(crate) const UNDER_WAY: DirectoryError = DirectoryError::InUse("an import is under way; stop it first");
+
+/// Jobs that are over are forgotten.
+pub(crate) fn may_delete(job: &ImportJob) -> Result<(), DirectoryError> {
+    if job.state.is_over() { Ok(()) } else { Err(UNDER_WAY) }
 }
 
 pub(super) fn acknowledge_codes(
@@ -327,9 +369,7 @@ pub(super) fn acknowledge_codes(
     by: By,
 ) -> Result<(), Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    if job.state != ImportState::Done {
-        return Err(DirectoryError::InUse("the import is not done; it may still generate codes").into());
-    }
+    may_acknowledge(&job)?;
     connection
         .prepare_cached("UPDATE import SET codes = 0, changed_at = ?2 WHERE id = ?1")?
         .execute(params![id.as_bytes(), by.now.as_millis()])?;
@@ -346,9 +386,7 @@ pub(super) fn forget(
     by: By,
 ) -> Result<i64, Fault> {
     let job = found(one(connection, tenant, id)?, "import")?;
-    if !job.state.is_over() {
-        return Err(DirectoryError::InUse("the import is under way; stop it first").into());
-    }
+    may_delete(&job)?;
     connection
         .prepare_cached(
             "UPDATE import SET state = 'broken', reason = 'deleted', codes = 0, changed_at = 0 WHERE id = ?1",
@@ -374,7 +412,7 @@ pub(crate) fn over_in(
         })?
         .collect::<Result<_, _>>()?;
     if jobs.iter().any(|(_, under_way)| *under_way) {
-        return Err(DirectoryError::InUse("an import is under way; stop it first").into());
+        return Err(UNDER_WAY.into());
     }
     Ok(jobs.into_iter().map(|(id, _)| id).collect())
 }
@@ -426,6 +464,11 @@ pub(super) fn purge_some(connection: &Connection, before: Timestamp) -> Result<b
     Ok(true)
 }
 
+/// What the audit log says of an export.
+pub(crate) fn exported(codes: bool) -> &'static str {
+    if codes { "with claim codes" } else { "without claim codes" }
+}
+
 pub(super) fn note_export(
     connection: &Connection,
     after: &mut After,
@@ -435,7 +478,7 @@ pub(super) fn note_export(
     by: By,
 ) -> Result<(), Fault> {
     let id = found(application_id(connection, tenant, application)?, "application")?;
-    let reason = if codes { "with claim codes" } else { "without claim codes" };
+    let reason = exported(codes);
     let name = application.as_str();
     Deed { tenant, subject: &id, name, event: MakerEvent::Exported, reason: Some(reason) }
         .record(connection, after, by)?;

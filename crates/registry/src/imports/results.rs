@@ -21,9 +21,28 @@ struct Faults {
 }
 
 /// How a row's faults are kept; `None` for none.
-pub(super) fn faults(errors: &[RowFault], warnings: &[RowFault]) -> Option<String> {
+pub(crate) fn faults(errors: &[RowFault], warnings: &[RowFault]) -> Option<String> {
     let faults = Faults { errors: errors.to_vec(), warnings: warnings.to_vec() };
     if errors.is_empty() && warnings.is_empty() { None } else { serde_json::to_string(&faults).ok() }
+}
+
+/// A row's errors and warnings, as they were kept.
+pub(crate) fn kept_faults(kept: Option<&str>) -> (Vec<RowFault>, Vec<RowFault>) {
+    let Faults { errors, warnings } = kept.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+    (errors, warnings)
+}
+
+/// While a job is under way, and for a check, a row is what it would become; afterwards it was written or it was not.
+pub(crate) fn is_written(state: ImportState) -> bool {
+    matches!(state, ImportState::Stopped | ImportState::Done | ImportState::Refused | ImportState::Broken)
+}
+
+/// The SQL of a row's status; `written` is the parameter which says that what was not dealt with will not be.
+pub(crate) fn status(written: &str) -> String {
+    format!(
+        "CASE WHEN r.checked = 'failed' THEN 'failed' WHEN r.status IS NOT NULL THEN r.status \
+         WHEN {written} THEN 'not_applied' ELSE r.checked END"
+    )
 }
 
 pub(super) fn rows(
@@ -34,11 +53,8 @@ pub(super) fn rows(
     limit: u32,
     failed: bool,
 ) -> rusqlite::Result<Vec<RowResult>> {
-    // While a job is under way, and for a check, a row is what it would become; afterwards it was written or it was not.
-    let written =
-        matches!(job.state, ImportState::Stopped | ImportState::Done | ImportState::Refused | ImportState::Broken);
-    let status = "CASE WHEN r.checked = 'failed' THEN 'failed' WHEN r.status IS NOT NULL THEN r.status \
-                  WHEN ?5 THEN 'not_applied' ELSE r.checked END";
+    let written = is_written(job.state);
+    let status = status("?5");
     let sql = format!(
         "SELECT r.row, r.listing, {status} AS now, r.faults FROM import_row r JOIN import i ON i.rid = r.job \
          WHERE i.id = ?1 AND i.tenant = ?2 AND r.row > ?3 AND (NOT ?6 OR {status} IN ('failed', 'not_applied')) \
@@ -48,13 +64,13 @@ pub(super) fn rows(
         .prepare_cached(&sql)?
         .query_map(params![job.id.as_bytes(), tenant.as_bytes(), after.cast_signed(), limit, written, failed], |row| {
             let kept: Option<String> = row.get(3)?;
-            let faults: Faults = kept.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+            let (errors, warnings) = kept_faults(kept.as_deref());
             Ok(RowResult {
                 row: row.get::<_, i64>(0)?.unsigned_abs(),
                 id: row.get(1)?,
                 status: named(row, 2, &RowStatus::ALL, RowStatus::name)?,
-                errors: faults.errors,
-                warnings: faults.warnings,
+                errors,
+                warnings,
             })
         })?
         .collect()

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use crate::directory::credentials::Vault;
-use crate::writer::Fault;
 
 /// More than most rows take.
 const ROW_BYTES: usize = 2_048;
@@ -138,22 +137,27 @@ impl Waiting {
     }
 }
 
-pub(super) fn seal(vault: &Vault, tenant: TenantId, job: ImportId, rows: &[(u64, GoodRow)]) -> Result<Vec<u8>, Fault> {
+pub(crate) fn seal(
+    vault: &Vault,
+    tenant: TenantId,
+    job: ImportId,
+    rows: &[(u64, &GoodRow)],
+) -> Result<Vec<u8>, DirectoryError> {
     let rows: Vec<Waiting> = rows.iter().map(|(row, good)| Waiting::of(*row, good)).collect();
     // Room for all of it at once: a buffer that grows leaves copies behind.
     let mut json = Secret::new(Vec::with_capacity(ROW_BYTES * rows.len()));
     serde_json::to_writer(json.expose_mut(), &rows).map_err(|_| DirectoryError::Unavailable)?;
-    Ok(vault.sealer.seal(&bound_to(&tenant, &job), json.expose()).ok_or(DirectoryError::Unavailable)?)
+    vault.sealer.seal(&bound_to(&tenant, &job), json.expose()).ok_or(DirectoryError::Unavailable)
 }
 
-pub(super) fn open(
+pub(crate) fn open(
     vault: &Vault,
     tenant: TenantId,
     job: ImportId,
     sealed: &[u8],
-) -> Result<Vec<(u64, GoodRow)>, Fault> {
+) -> Result<Vec<(u64, GoodRow)>, DirectoryError> {
     let damaged = DirectoryError::Refused("the import's rows were sealed under another master key");
     let json = vault.sealer.open(&bound_to(&tenant, &job), sealed).ok_or(damaged.clone())?;
     let rows: Vec<Waiting> = serde_json::from_slice(json.expose()).map_err(|_| damaged.clone())?;
-    rows.into_iter().map(|row| row.read().ok_or(damaged.clone().into())).collect()
+    rows.into_iter().map(|row| row.read().ok_or(damaged.clone())).collect()
 }

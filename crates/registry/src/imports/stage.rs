@@ -2,7 +2,8 @@
 
 use claim::directory::DirectoryError;
 use claim::imports::{
-    BATCH, GoodRow, ImportCounts, ImportId, ImportRow, ImportState, Known, RowFault, RowStatus, Verdict, judge,
+    BATCH, GoodRow, ImportCounts, ImportId, ImportJob, ImportRow, ImportState, Known, RowFault, RowStatus, Verdict,
+    judge,
 };
 use claim::{Eui64, ListingId, TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -20,38 +21,25 @@ pub(super) fn stage(
     vault: &Vault,
     tenant: TenantId,
     id: ImportId,
-    staged: Vec<ImportRow>,
+    staged: &[ImportRow],
     now: Timestamp,
 ) -> Result<ImportCounts, Fault> {
     let job = found(jobs::one(connection, tenant, id)?, "import")?;
-    if job.state != ImportState::Checking || staged.len() > BATCH {
-        return Err(DirectoryError::InUse("the import takes no more rows").into());
-    }
+    may_stage(&job, staged)?;
     let inner = jobs::inner(connection, tenant, id)?;
     let mut counts = job.checked;
     let mut waiting = Vec::with_capacity(staged.len());
     for row in staged {
-        counts.rows += 1;
-        let ImportRow { row, id: shown, outcome, mut warnings } = row;
-        let (status, errors) = match &outcome {
-            Err(errors) => (RowStatus::Failed, errors.clone()),
-            Ok(good) => {
-                let (status, errors, more) = check(connection, vault, tenant, &inner, &job.application, good)?;
-                warnings.extend(more);
-                (status, errors)
-            }
+        let checked = match &row.outcome {
+            Err(errors) => Checked::bad(errors),
+            Ok(good) => check(connection, vault, tenant, &inner, &job.application, good)?,
         };
-        match status {
-            RowStatus::Created => counts.created += 1,
-            RowStatus::Updated => counts.updated += 1,
-            RowStatus::Unchanged => counts.unchanged += 1,
-            RowStatus::Failed | RowStatus::NotApplied => counts.failed += 1,
-        }
-        insert(connection, &inner, row, shown.as_deref(), outcome.as_deref().ok(), status, &errors, &warnings)?;
-        if let Ok(good) = outcome
-            && status != RowStatus::Failed
+        count(&mut counts, checked.status);
+        insert(connection, &inner, row, &checked)?;
+        if let Ok(good) = &row.outcome
+            && checked.status != RowStatus::Failed
         {
-            waiting.push((row, *good));
+            waiting.push((row.row, &**good));
         }
     }
     if let Some((last, _)) = waiting.last().filter(|_| !job.dry_run) {
@@ -76,6 +64,57 @@ pub(super) fn stage(
     Ok(counts)
 }
 
+/// Whether a job takes these rows.
+pub(crate) fn may_stage(job: &ImportJob, staged: &[ImportRow]) -> Result<(), DirectoryError> {
+    if job.state != ImportState::Checking || staged.len() > BATCH {
+        return Err(DirectoryError::InUse("the import takes no more rows"));
+    }
+    Ok(())
+}
+
+/// Counts one row more.
+pub(crate) fn count(counts: &mut ImportCounts, status: RowStatus) {
+    counts.rows += 1;
+    match status {
+        RowStatus::Created => counts.created += 1,
+        RowStatus::Updated => counts.updated += 1,
+        RowStatus::Unchanged => counts.unchanged += 1,
+        RowStatus::Failed | RowStatus::NotApplied => counts.failed += 1,
+    }
+}
+
+/// What the check of a row found.
+pub(crate) struct Checked {
+    pub(crate) status: RowStatus,
+    errors: Vec<RowFault>,
+    warnings: Vec<RowFault>,
+}
+
+impl Checked {
+    /// A row whose form is wrong.
+    pub(crate) fn bad(errors: &[RowFault]) -> Self {
+        Self { status: RowStatus::Failed, errors: errors.to_vec(), warnings: Vec::new() }
+    }
+
+    /// A good row, beside what is known of its devices and the rows of its file that mean the same ones.
+    pub(crate) fn good(good: &GoodRow, known: &Known, repeats: Vec<RowFault>) -> Self {
+        let (verdict, warnings) = judge(good, known);
+        let (status, mut errors) = match verdict {
+            Verdict::Create => (RowStatus::Created, Vec::new()),
+            Verdict::Update { .. } | Verdict::Expose => (RowStatus::Updated, Vec::new()),
+            Verdict::Unchanged => (RowStatus::Unchanged, Vec::new()),
+            Verdict::Refuse(errors) => (RowStatus::Failed, errors),
+        };
+        errors.extend(repeats);
+        Self { status: if errors.is_empty() { status } else { RowStatus::Failed }, errors, warnings }
+    }
+
+    /// The row's faults as they are kept; `None` for none.
+    pub(crate) fn faults(&self, row: &ImportRow) -> Option<String> {
+        super::results::faults(&self.errors, &[row.warnings.as_slice(), self.warnings.as_slice()].concat())
+    }
+}
+
 /// What a good row would become, and what is wrong with it beside the others.
 fn check(
     connection: &Connection,
@@ -84,18 +123,20 @@ fn check(
     job: &Inner,
     application: &ListingId,
     good: &GoodRow,
-) -> Result<(RowStatus, Vec<RowFault>, Vec<RowFault>), Fault> {
+) -> Result<Checked, Fault> {
     let repeats = repeats(connection, job.rid, good)?;
     let known = known(connection, vault, tenant, (job.application, application), good)?;
-    let (verdict, warnings) = judge(good, &known);
-    let (status, mut errors) = match verdict {
-        Verdict::Create => (RowStatus::Created, Vec::new()),
-        Verdict::Update { .. } | Verdict::Expose => (RowStatus::Updated, Vec::new()),
-        Verdict::Unchanged => (RowStatus::Unchanged, Vec::new()),
-        Verdict::Refuse(errors) => (RowStatus::Failed, errors),
-    };
-    errors.extend(repeats);
-    Ok((if errors.is_empty() { status } else { RowStatus::Failed }, errors, warnings))
+    Ok(Checked::good(good, &known, repeats))
+}
+
+/// A row that means a device which an earlier row of the file means, by this column.
+pub(crate) fn repeated(column: &str, shown: String, row: i64) -> RowFault {
+    RowFault {
+        column: column.to_owned(),
+        value: Some(shown),
+        code: "repeated".into(),
+        reason: format!("row {row} of this file has it too"),
+    }
 }
 
 /// Rows before this one in the file that mean the same device.
@@ -103,12 +144,7 @@ fn repeats(connection: &Connection, job: i64, good: &GoodRow) -> rusqlite::Resul
     let eui = good.identity.dev_eui;
     let mut faults = Vec::new();
     let mut note = |column: &str, shown: String, row: Option<i64>| {
-        faults.extend(row.map(|row| RowFault {
-            column: column.to_owned(),
-            value: Some(shown),
-            code: "repeated".into(),
-            reason: format!("row {row} of this file has it too"),
-        }));
+        faults.extend(row.map(|row| repeated(column, shown, row)));
     };
     let first = |column: &str, value: &dyn rusqlite::ToSql| {
         connection
@@ -176,18 +212,8 @@ fn by_dev_eui(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one row of one table")]
-fn insert(
-    connection: &Connection,
-    job: &Inner,
-    row: u64,
-    shown: Option<&str>,
-    good: Option<&GoodRow>,
-    status: RowStatus,
-    errors: &[RowFault],
-    warnings: &[RowFault],
-) -> rusqlite::Result<()> {
-    let identity = good.map(|good| &good.identity);
+fn insert(connection: &Connection, job: &Inner, row: &ImportRow, checked: &Checked) -> rusqlite::Result<()> {
+    let identity = row.outcome.as_ref().ok().map(|good| &good.identity);
     connection
         .prepare_cached(
             "INSERT INTO import_row (job, row, listing, dev_eui, external_id, checked, faults) \
@@ -195,12 +221,12 @@ fn insert(
         )?
         .execute(params![
             job.rid,
-            row.cast_signed(),
-            shown,
+            row.row.cast_signed(),
+            row.id,
             identity.and_then(|identity| identity.dev_eui).as_ref().map(|eui| eui.as_bytes().as_slice()),
             identity.and_then(|identity| identity.external_id.as_ref()),
-            status.name(),
-            super::results::faults(errors, warnings)
+            checked.status.name(),
+            checked.faults(row)
         ])?;
     Ok(())
 }

@@ -12,7 +12,8 @@ use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
 
-const COLUMNS: &str = "id, tenant, listing, customer, claiming_authorized, invalidate_code_on_claim, created_at";
+pub(crate) const COLUMNS: &str =
+    "id, tenant, listing, customer, claiming_authorized, invalidate_code_on_claim, created_at";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Application> {
     Ok(Application {
@@ -48,9 +49,7 @@ pub(super) fn create(
         let count: u32 = connection
             .prepare_cached("SELECT count(*) FROM application WHERE customer = ?1")?
             .query_row([customer.as_bytes()], |row| row.get(0))?;
-        if let Some(most) = draft.most.filter(|most| count >= *most) {
-            return Err(DirectoryError::Full { what: "applications of a customer", most }.into());
-        }
+        room(count, draft.most)?;
     }
     let id = ApplicationId::random();
     connection
@@ -72,6 +71,14 @@ pub(super) fn create(
     Deed { tenant, subject: id.as_bytes(), name, event: MakerEvent::ApplicationCreated, reason: None }
         .record(connection, after, by)?;
     Ok(found(one(connection, tenant, &draft.listing)?, "application")?)
+}
+
+/// Whether a customer with so many applications may have one more.
+pub(crate) fn room(count: u32, most: Option<u32>) -> Result<(), DirectoryError> {
+    match most.filter(|most| count >= *most) {
+        Some(most) => Err(DirectoryError::Full { what: "applications of a customer", most }),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn list(
@@ -118,8 +125,8 @@ pub(super) fn change(
         )?
         .execute(params![tenant.as_bytes(), listing.as_str(), authorized, invalidate])?;
     if authorized != before.claiming_authorized {
-        let event = if authorized { MakerEvent::ClaimingAuthorized } else { MakerEvent::ClaimingUnauthorized };
-        let deed = Deed { tenant, subject: before.id.as_bytes(), name: listing.as_str(), event, reason: None };
+        let (subject, event) = (before.id.as_bytes(), turned(authorized));
+        let deed = Deed { tenant, subject, name: listing.as_str(), event, reason: None };
         deed.record(connection, after, by)?;
         // Any number of devices are at home in it.
         after.forget.push(Forget::Everything);
@@ -127,14 +134,26 @@ pub(super) fn change(
     Ok(found(one(connection, tenant, listing)?, "application")?)
 }
 
-const IN_USE: DirectoryError = DirectoryError::InUse("devices are listed or at home in this application");
+/// What it is called that claiming was authorised, or is no more.
+pub(crate) fn turned(authorized: bool) -> MakerEvent {
+    if authorized { MakerEvent::ClaimingAuthorized } else { MakerEvent::ClaimingUnauthorized }
+}
+
+/// Why an application stays that devices need.
+pub(crate) const IN_USE: DirectoryError = DirectoryError::InUse("devices are listed or at home in this application");
+
+/// `default` stays.
+pub(crate) fn may_go(listing: &ListingId) -> Result<(), DirectoryError> {
+    match listing.as_str() {
+        "default" => Err(DirectoryError::InUse("devices without another application are at home in `default`")),
+        _ => Ok(()),
+    }
+}
 
 /// Refuses what [`delete`] would refuse, before anything that goes with the application is removed.
 pub(super) fn deletable(connection: &Connection, tenant: TenantId, listing: &ListingId) -> Result<Application, Fault> {
     let application = found(one(connection, tenant, listing)?, "application")?;
-    if listing.as_str() == "default" {
-        return Err(DirectoryError::InUse("devices without another application are at home in `default`").into());
-    }
+    may_go(listing)?;
     let used: bool = connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM device WHERE application = ?1 OR home_application = ?1)")?
         .query_row([application.id.as_bytes()], |row| row.get(0))?;

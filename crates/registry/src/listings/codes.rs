@@ -3,7 +3,7 @@
 use claim::applications::{By, CodeChange, ListedDevice, NewCode, Place};
 use claim::directory::DirectoryError;
 use claim::event::MakerEvent;
-use claim::{ClaimSecret, DeviceId, Secret, TenantId, Timestamp};
+use claim::{ClaimSecret, DeviceId, Secret, SecretDigest, TenantId, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::devices::{at_home, changed};
@@ -22,11 +22,8 @@ pub(crate) fn store(
     new: &NewCode,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let secret =
-        ClaimSecret::parse(new.code.expose().as_str()).map_err(|fault| DirectoryError::Refused(fault.text()))?;
-    let digest = secret.digest(&vault.keyring, tenant, device);
-    let sealed = vault.sealer.seal(&bound_to(&tenant, &device), new.code.expose().as_bytes());
-    let sealed = sealed.ok_or(DirectoryError::Unavailable)?;
+    let digest = digest(vault, (tenant, device), new)?;
+    let sealed = sealed(vault, (tenant, device), new)?;
     connection
         .prepare_cached(
             "UPDATE device SET code_digest = ?2, code_any_case = ?3, code_from = ?4, code_until = ?5, code_set_at = ?6, \
@@ -42,6 +39,33 @@ pub(crate) fn store(
             sealed
         ])?;
     Ok(())
+}
+
+/// What a code is compared with at a claim.
+pub(crate) fn digest(
+    vault: &Vault,
+    (tenant, device): (TenantId, DeviceId),
+    new: &NewCode,
+) -> Result<SecretDigest, DirectoryError> {
+    let secret =
+        ClaimSecret::parse(new.code.expose().as_str()).map_err(|fault| DirectoryError::Refused(fault.text()))?;
+    Ok(secret.digest(&vault.keyring, tenant, device))
+}
+
+/// A code as it is kept for its maker.
+pub(crate) fn sealed(
+    vault: &Vault,
+    (tenant, device): (TenantId, DeviceId),
+    new: &NewCode,
+) -> Result<Vec<u8>, DirectoryError> {
+    let sealed = vault.sealer.seal(&bound_to(&tenant, &device), new.code.expose().as_bytes());
+    sealed.ok_or(DirectoryError::Unavailable)
+}
+
+/// A kept code in clear; `None`: not sealed by this install.
+pub(crate) fn opened(vault: &Vault, (tenant, device): (TenantId, DeviceId), sealed: &[u8]) -> Option<Secret<String>> {
+    let clear = vault.sealer.open(&bound_to(&tenant, &device), sealed)?;
+    Some(Secret::new(String::from_utf8_lossy(clear.expose()).into_owned()))
 }
 
 fn bound_to<'a>(tenant: &'a TenantId, device: &'a DeviceId) -> [&'a [u8]; 3] {
@@ -72,9 +96,7 @@ pub(crate) fn same(
     owned: bool,
     given: &NewCode,
 ) -> Result<bool, Fault> {
-    let secret =
-        ClaimSecret::parse(given.code.expose().as_str()).map_err(|fault| DirectoryError::Refused(fault.text()))?;
-    let given = secret.digest(&vault.keyring, tenant, device);
+    let given = digest(vault, (tenant, device), given)?;
     let (code, proof) = connection
         .prepare_cached(
             "SELECT CASE WHEN code_any_case IS NOT NULL THEN code_digest END, proof_digest FROM device WHERE id = ?1",
@@ -93,9 +115,23 @@ pub(crate) fn open(
     let sealed: Option<Vec<u8>> = connection
         .prepare_cached("SELECT code_sealed FROM device WHERE id = ?1")?
         .query_row([device.as_bytes()], |row| row.get(0))?;
-    let clear = sealed.and_then(|sealed| vault.sealer.open(&bound_to(&tenant, &device), &sealed));
-    Ok(clear.map(|clear| Secret::new(String::from_utf8_lossy(clear.expose()).into_owned())))
+    Ok(sealed.and_then(|sealed| opened(vault, (tenant, device), &sealed)))
 }
+
+/// Whether a device takes this change of its code, and what that is called.
+pub(crate) fn may_change(device: &ListedDevice, change: &CodeChange) -> Result<MakerEvent, DirectoryError> {
+    match change {
+        CodeChange::Set(_) | CodeChange::Window { .. } if device.owner.is_some() => {
+            Err(DirectoryError::InUse("the device has an owner; it takes no new code"))
+        }
+        CodeChange::Set(_) => Ok(MakerEvent::CodeSet),
+        CodeChange::Window { .. } => found(device.code, "claim code").map(|_| MakerEvent::CodeSet),
+        CodeChange::Delete => found(device.code, "claim code").map(|_| MakerEvent::CodeDeleted),
+    }
+}
+
+/// Why a code that is kept is not shown.
+pub(crate) const FOREIGN: DirectoryError = DirectoryError::Refused("the code was sealed under another master key");
 
 pub(super) fn change(
     connection: &Connection,
@@ -108,21 +144,11 @@ pub(super) fn change(
 ) -> Result<ListedDevice, Fault> {
     let device = found(at_home(connection, tenant, home)?, "device")?;
     let id = device.device;
-    let event = match change {
-        CodeChange::Set(_) | CodeChange::Window { .. } if device.owner.is_some() => {
-            return Err(DirectoryError::InUse("the device has an owner; it takes no new code").into());
-        }
-        CodeChange::Set(code) => {
-            store(connection, vault, tenant, id, code, by.now)?;
-            MakerEvent::CodeSet
-        }
-        CodeChange::Window { from, until } => {
-            found(device.code, "claim code")?;
-            set_window(connection, id, *from, *until)?;
-            MakerEvent::CodeSet
-        }
+    let event = may_change(&device, change)?;
+    match change {
+        CodeChange::Set(code) => store(connection, vault, tenant, id, code, by.now)?,
+        CodeChange::Window { from, until } => set_window(connection, id, *from, *until)?,
         CodeChange::Delete => {
-            found(device.code, "claim code")?;
             connection
                 .prepare_cached(
                     "UPDATE device SET code_digest = NULL, code_any_case = NULL, code_from = NULL, code_until = NULL, \
@@ -130,9 +156,8 @@ pub(super) fn change(
                      WHERE id = ?1",
                 )?
                 .execute([id.as_bytes()])?;
-            MakerEvent::CodeDeleted
         }
-    };
+    }
     changed(connection, after, &device, event, by)
 }
 
@@ -149,8 +174,7 @@ pub(super) fn read(
         .prepare_cached("SELECT code_sealed IS NOT NULL FROM device WHERE id = ?1")?
         .query_row([device.device.as_bytes()], |row| row.get(0))?;
     found(sealed.then_some(()), "claim code")?;
-    let clear = open(connection, vault, tenant, device.device)?
-        .ok_or(DirectoryError::Refused("the code was sealed under another master key"))?;
+    let clear = open(connection, vault, tenant, device.device)?.ok_or(FOREIGN)?;
     let subject = device.device.as_bytes();
     let deed = Deed { tenant, subject, name: device.name.as_str(), event: MakerEvent::CodeRead, reason: None };
     deed.record(connection, after, by)?;

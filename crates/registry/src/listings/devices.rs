@@ -16,11 +16,11 @@ use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
 
-const COLUMNS: &str = "d.id, d.tenant, d.name, d.label, h.listing, d.home_listing, a.listing, d.listing, d.dev_eui, \
+pub(crate) const COLUMNS: &str = "d.id, d.tenant, d.name, d.label, h.listing, d.home_listing, a.listing, d.listing, d.dev_eui, \
      d.join_eui, d.external_id, d.serial_number, d.vendor_id, d.vendor_profile_id, d.description, d.texts, d.owner, \
      d.claimed_at, d.claiming_allowed, d.code_any_case, d.code_from, d.code_until, d.code_set_at, d.created_at, d.version, d.frozen, \
      d.presence, d.root_keys_sealed IS NOT NULL, d.root_keys_exposed, d.public_key, d.provisioner";
-const FROM: &str =
+pub(crate) const FROM: &str =
     "device d JOIN application h ON h.id = d.home_application JOIN application a ON a.id = d.application";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ListedDevice> {
@@ -182,12 +182,52 @@ pub(crate) fn name_taken(connection: &Connection, tenant: TenantId, name: &str) 
         .query_row(params![tenant.as_bytes(), name], |row| row.get(0))
 }
 
+/// A device's texts at rest.
+pub(crate) fn texts(texts: &BTreeMap<String, String>) -> Result<String, DirectoryError> {
+    serde_json::to_string(texts).map_err(|_| DirectoryError::Refused("texts"))
+}
+
+/// The texts that are given and those that the device has beside them, at rest.
+pub(crate) fn all_texts(device: &ListedDevice, given: &Identity) -> Result<String, DirectoryError> {
+    let mut all = device.identity.texts.clone();
+    all.extend(given.texts.clone());
+    texts(&all)
+}
+
+/// A new device's name.
+pub(crate) fn name(new: &NewDevice) -> Result<DeviceName, DirectoryError> {
+    match &new.name {
+        Some(name) => Ok(name.clone()),
+        None => DeviceName::parse(new.listing.as_str()).map_err(|fault| DirectoryError::Refused(fault.text())),
+    }
+}
+
+/// Whether a customer with so many devices may register one more.
+pub(crate) fn room(count: u32, most: u32) -> Result<(), DirectoryError> {
+    if count < most { Ok(()) } else { Err(DirectoryError::Full { what: "devices registered by a customer", most }) }
+}
+
+/// Why a device stays that somebody owns.
+pub(crate) const OWNED: DirectoryError = DirectoryError::InUse("the device has an owner; unclaim it first");
+
+/// What a change of a device is called, deed by deed.
+pub(crate) fn deeds(device: &ListedDevice, change: &DeviceChange) -> Vec<MakerEvent> {
+    let mut deeds = Vec::new();
+    deeds.extend(change.claiming_allowed.map(|_| MakerEvent::ClaimingAllowedChanged));
+    deeds.extend(
+        change
+            .frozen
+            .filter(|frozen| *frozen != device.frozen)
+            .map(|frozen| if frozen { MakerEvent::Frozen } else { MakerEvent::Unfrozen }),
+    );
+    deeds.extend(change.presence.filter(|presence| *presence != device.presence).map(|_| MakerEvent::PresenceChanged));
+    deeds
+}
+
 /// Gives a device what a row of an import says of it; what the row does not say stays.
 pub(crate) fn update(connection: &Connection, device: &ListedDevice, row: &GoodRow, by: By) -> Result<(), Fault> {
     let given = &row.identity;
-    let mut texts = device.identity.texts.clone();
-    texts.extend(given.texts.clone());
-    let texts = serde_json::to_string(&texts).map_err(|_| DirectoryError::Refused("texts"))?;
+    let texts = all_texts(device, given)?;
     connection
         .prepare_cached(
             "UPDATE device SET label = coalesce(?2, label), dev_eui = coalesce(?3, dev_eui), \
@@ -249,9 +289,7 @@ pub(super) fn register(
                  (SELECT customer FROM application WHERE id = ?1))",
             )?
             .query_row([home], |row| row.get(0))?;
-        if count >= most {
-            return Err(DirectoryError::Full { what: "devices registered by a customer", most }.into());
-        }
+        room(count, most)?;
     }
     create(connection, after, vault, (tenant, home), new, by)?;
     let home = Place { application: application.clone(), device: new.listing.clone() };
@@ -268,12 +306,9 @@ pub(crate) fn create(
     by: By,
 ) -> Result<DeviceId, Fault> {
     let id = DeviceId::random();
-    let name = match &new.name {
-        Some(name) => name.clone(),
-        None => DeviceName::parse(new.listing.as_str()).map_err(|fault| DirectoryError::Refused(fault.text()))?,
-    };
+    let name = name(new)?;
     let identity = &new.identity;
-    let texts = serde_json::to_string(&identity.texts).map_err(|_| DirectoryError::Refused("texts"))?;
+    let texts = texts(&identity.texts)?;
     let profile = profiles::by_name_or_default(connection, tenant, None)?;
     connection
         .prepare_cached(
@@ -340,7 +375,7 @@ pub(super) fn remove(
 ) -> Result<(), Fault> {
     let device = found(at_home(connection, tenant, home)?, "device")?;
     if device.owner.is_some() {
-        return Err(DirectoryError::InUse("the device has an owner; unclaim it first").into());
+        return Err(OWNED.into());
     }
     devices::delete(connection, after, tenant, device.device, by)
 }
@@ -355,26 +390,22 @@ pub(super) fn change(
 ) -> Result<ListedDevice, Fault> {
     let device = found(at_home(connection, tenant, home)?, "device")?;
     let id = device.device.as_bytes();
-    let mut events = Vec::new();
     if let Some(allowed) = change.claiming_allowed {
         connection
             .prepare_cached("UPDATE device SET claiming_allowed = ?2, claiming_allowed_at = ?3 WHERE id = ?1")?
             .execute(params![id, allowed, allowed.map(|_| by.now.as_millis())])?;
-        events.push(MakerEvent::ClaimingAllowedChanged);
     }
     if let Some(frozen) = change.frozen.filter(|frozen| *frozen != device.frozen) {
         connection.prepare_cached("UPDATE device SET frozen = ?2 WHERE id = ?1")?.execute(params![id, frozen])?;
-        events.push(if frozen { MakerEvent::Frozen } else { MakerEvent::Unfrozen });
     }
     if let Some(presence) = change.presence.filter(|presence| *presence != device.presence) {
         // What was proved without an announcement must be proved again.
         connection
             .prepare_cached("UPDATE device SET presence = ?2, generation = generation + 1 WHERE id = ?1")?
             .execute(params![id, presence])?;
-        events.push(MakerEvent::PresenceChanged);
     }
     connection.prepare_cached("UPDATE device SET version = version + 1 WHERE id = ?1")?.execute([id])?;
-    for event in events {
+    for event in deeds(&device, change) {
         record(connection, after, &device, event, change.reason.as_deref(), by)?;
     }
     Ok(found(at_home(connection, device.tenant, &device.home)?, "device")?)

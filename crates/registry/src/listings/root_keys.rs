@@ -53,28 +53,51 @@ pub(crate) fn store(
     if new.is_empty() {
         return Ok(());
     }
-    let mut whole = read(connection, vault, tenant, device)?.unwrap_or_default();
-    let copy = |key: &Option<Secret<[u8; 16]>>| key.as_ref().map(|key| Secret::new(*key.expose()));
-    whole.app_key = copy(&new.app_key).or(whole.app_key);
-    whole.nwk_key = copy(&new.nwk_key).or(whole.nwk_key);
-    let sealed = vault.sealer.seal(&bound_to(&tenant, &device), packed(&whole).expose());
-    let sealed = sealed.ok_or(DirectoryError::Unavailable)?;
+    let kept = read(connection, vault, tenant, device)?;
+    let sealed = sealed(vault, (tenant, device), kept, new)?;
     connection
         .prepare_cached("UPDATE device SET root_keys_sealed = ?2 WHERE id = ?1")?
         .execute(params![device.as_bytes(), sealed])?;
     Ok(())
 }
 
+/// The kept keys and the new ones, as they are kept; a new one goes before a kept one.
+pub(crate) fn sealed(
+    vault: &Vault,
+    (tenant, device): (TenantId, DeviceId),
+    kept: Option<RootKeys>,
+    new: &RootKeys,
+) -> Result<Vec<u8>, DirectoryError> {
+    let mut whole = kept.unwrap_or_default();
+    let RootKeys { app_key, nwk_key } = copy(new);
+    whole.app_key = app_key.or(whole.app_key);
+    whole.nwk_key = nwk_key.or(whole.nwk_key);
+    let sealed = vault.sealer.seal(&bound_to(&tenant, &device), packed(&whole).expose());
+    sealed.ok_or(DirectoryError::Unavailable)
+}
+
+/// Kept keys in clear.
+pub(crate) fn opened(
+    vault: &Vault,
+    (tenant, device): (TenantId, DeviceId),
+    sealed: &[u8],
+) -> Result<RootKeys, DirectoryError> {
+    let clear = vault.sealer.open(&bound_to(&tenant, &device), sealed);
+    let clear = clear.ok_or(DirectoryError::Refused("the root keys were sealed under another master key"))?;
+    Ok(unpacked(clear.expose()))
+}
+
+/// The same keys once more.
+pub(crate) fn copy(keys: &RootKeys) -> RootKeys {
+    let copy = |key: &Option<Secret<[u8; 16]>>| key.as_ref().map(|key| Secret::new(*key.expose()));
+    RootKeys { app_key: copy(&keys.app_key), nwk_key: copy(&keys.nwk_key) }
+}
+
 fn read(connection: &Connection, vault: &Vault, tenant: TenantId, device: DeviceId) -> Result<Option<RootKeys>, Fault> {
     let sealed: Option<Vec<u8>> = connection
         .prepare_cached("SELECT root_keys_sealed FROM device WHERE id = ?1")?
         .query_row([device.as_bytes()], |row| row.get(0))?;
-    let Some(sealed) = sealed else { return Ok(None) };
-    let clear = vault
-        .sealer
-        .open(&bound_to(&tenant, &device), &sealed)
-        .ok_or(DirectoryError::Refused("the root keys were sealed under another master key"))?;
-    Ok(Some(unpacked(clear.expose())))
+    Ok(sealed.map(|sealed| opened(vault, (tenant, device), &sealed)).transpose()?)
 }
 
 /// Whether the keys that are given are those that are kept.
@@ -87,13 +110,17 @@ pub(crate) fn same(
     if given.is_empty() {
         return Ok(true);
     }
-    let kept = read(connection, vault, tenant, device)?.unwrap_or_default();
+    Ok(are_kept(given, &read(connection, vault, tenant, device)?.unwrap_or_default()))
+}
+
+/// Whether each key that is given is kept.
+pub(crate) fn are_kept(given: &RootKeys, kept: &RootKeys) -> bool {
     let same = |given: &Option<Secret<[u8; 16]>>, kept: &Option<Secret<[u8; 16]>>| match (given, kept) {
         (None, _) => true,
         (Some(given), Some(kept)) => given.expose() == kept.expose(),
         (Some(_), None) => false,
     };
-    Ok(same(&given.app_key, &kept.app_key) && same(&given.nwk_key, &kept.nwk_key))
+    same(&given.app_key, &kept.app_key) && same(&given.nwk_key, &kept.nwk_key)
 }
 
 pub(super) fn export(

@@ -1,0 +1,50 @@
+//! Migrations: numbered SQL, applied in order under the lock of the one version row. An older binary refuses a newer schema.
+
+use super::db::{Db, Fault};
+use super::rows;
+
+/// Every migration, oldest first; the position is the version.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_initial.sql")];
+
+/// Why a database cannot be used.
+#[derive(Debug)]
+pub(super) enum SchemaError {
+    /// A newer claimd has been here.
+    Newer {
+        found: i64,
+        known: i64,
+    },
+    Database(Fault),
+}
+
+impl From<Fault> for SchemaError {
+    fn from(fault: Fault) -> Self {
+        Self::Database(fault)
+    }
+}
+
+const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
+     one BOOLEAN CONSTRAINT schema_version_one PRIMARY KEY DEFAULT TRUE CHECK (one), version BIGINT NOT NULL); \
+     INSERT INTO schema_version (version) VALUES (0) ON CONFLICT DO NOTHING";
+
+/// Brings a database to the newest schema. A lock on a row and no advisory lock: every engine that speaks PostgreSQL's
+/// protocol has it.
+pub(super) async fn migrate(db: &Db) -> Result<(), SchemaError> {
+    let known = MIGRATIONS.len() as i64;
+    if db.batch(VERSION_TABLE).await.is_err() {
+        // Of two nodes that make the table at once one is refused, and finds it the second time.
+        db.batch(VERSION_TABLE).await?;
+    }
+    db.batch("BEGIN").await?;
+    // Of two nodes that start at once the second waits here and then finds the work done.
+    let found: i64 = rows::get(&db.one("SELECT version FROM schema_version FOR UPDATE", &[]).await?, 0)?;
+    if found > known {
+        db.batch("ROLLBACK").await?;
+        return Err(SchemaError::Newer { found, known });
+    }
+    for sql in MIGRATIONS.iter().skip(found.unsigned_abs() as usize) {
+        db.batch(sql).await?;
+    }
+    db.run("UPDATE schema_version SET version = $1 WHERE version < $1", &[&known]).await?;
+    Ok(db.batch("COMMIT").await?)
+}
