@@ -1,7 +1,5 @@
 //! Answers of the makers' ports: reads and changes with their refusals, and pages.
 
-use std::future::Future;
-
 use claim::PortFuture;
 use claim::directory::{Answer, DirectoryError, Page, PageRequest};
 use tokio_postgres::Row;
