@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use claim::ports::Outbox;
+use registry::Backend;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -231,7 +232,11 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
 }
 
 fn banner(settings: &Settings, addresses: &Addresses, first_run: Option<(&str, &str)>) {
-    out::data(format!("claimd {}  embedded  data {}", env!("CARGO_PKG_VERSION"), settings.server.data_dir));
+    let registry = match settings.registry.backend {
+        Backend::Sqlite => "embedded",
+        Backend::Postgres => "postgresql",
+    };
+    out::data(format!("claimd {}  {registry}  data {}", env!("CARGO_PKG_VERSION"), settings.server.data_dir));
     let line =
         |name: &str, address: &str, about: &str| out::data(format!("  {name:<6} {address:<19} {about}").trim_end());
     line("http", &addresses.http, "owner API, device HTTP");
