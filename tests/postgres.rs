@@ -39,9 +39,9 @@ fn an_owner_of_one_node_is_the_owner_at_every_node_and_after_a_kill() {
     for world in [&world, &at_other] {
         assert_eq!(world.owner_of(&device), Some(world.alice.customer.clone()));
     }
-    // What the first node announced is spent; the second hears of the owner from the registry.
-    assert_eq!(submit(&there, &device, "other"), 200);
-    assert_ne!(at_other.bob.client.claim("pump", "other").status, 200);
+    // The second node hears of the owner from the registry.
+    assert_eq!(submit(&there, &device, "other"), 409);
+    assert_ne!(at_other.bob.client.claim("pump", "right").status, 200);
     assert_eq!(at_other.alice.client.unclaim("pump").status, 200);
     assert_eq!(world.owner_of(&device), None);
     eventually("the fence of the unclaim is passed", || {
