@@ -24,6 +24,7 @@ mod limits;
 mod manifests;
 mod mqtt_rules;
 mod owners;
+mod postgres;
 mod promises;
 mod refusals;
 mod roles;

@@ -4,6 +4,7 @@ pub mod coap;
 pub mod desk;
 pub mod live;
 pub mod mqtt;
+pub mod postgres;
 pub mod server;
 pub mod tools;
 pub mod world;

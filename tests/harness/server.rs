@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::postgres;
+
 /// How long anything may take before a test gives up; generous, since machines are busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -25,7 +27,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// On defaults, but for ports given by the system.
+    /// On defaults, but for ports given by the system; with E2E_REGISTRY=postgres on a PostgreSQL database of its own.
     pub fn start() -> Self {
         Self::with(&[])
     }
@@ -44,6 +46,7 @@ impl Server {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .to_vec();
+        env.extend(postgres::of_the_run());
         env.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let mut server = Self {
             child: None,

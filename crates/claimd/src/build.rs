@@ -18,7 +18,7 @@ use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
 use claim_cache::{MemoryRates, SystemClock};
 use claim_codes::import::manifest::Trust;
 use listener::Listener;
-use registry::{Registry, SqliteRegistry};
+use registry::{Backend, OpenError, PostgresRegistry, Registry, SqliteRegistry};
 use tokio::sync::Notify;
 use transport_coap::{CoapParts, CoapTransport};
 use transport_http::{DeviceApi, DeviceApiParts, Site};
@@ -72,10 +72,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         Fault::plain(format!("the master key {} {}", fault.path.display(), fault.what)).next(fault.next)
     })?;
     let clock = SystemClock::start();
-    let (before, patience) = (keys.before.as_ref(), settings.timeouts.store);
-    let registry: Arc<dyn Registry> =
-        SqliteRegistry::open(&settings.registry, &data_dir, &keys.newest, before, patience)
-            .map_err(|error| Fault::plain(error.to_string()).next(error.next))?;
+    let registry = open_registry(settings, &data_dir, &keys).await?;
     let keyring = registry.keyring();
     let master_keys = Rotation::start(registry.clone(), key_file, keys).map_err(|error| {
         Fault::plain(format!("the master key's file cannot be replaced: {error}")).next("check its folder")
@@ -201,6 +198,23 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         first_password,
         lock,
     })
+}
+
+/// The registry that the settings name.
+async fn open_registry(
+    settings: &Settings,
+    data_dir: &Path,
+    keys: &keys::MasterKeys,
+) -> Result<Arc<dyn Registry>, Fault> {
+    let (config, patience) = (&settings.registry, settings.timeouts.store);
+    let (newest, before) = (&keys.newest, keys.before.as_ref());
+    let opened: Result<Arc<dyn Registry>, OpenError> = match config.backend {
+        Backend::Sqlite => SqliteRegistry::open(config, data_dir, newest, before, patience).map(|opened| opened as _),
+        Backend::Postgres => {
+            PostgresRegistry::open(&config.postgres(), newest, before, patience).await.map(|opened| opened as _)
+        }
+    };
+    opened.map_err(|error| Fault::plain(error.to_string()).next(error.next))
 }
 
 /// Whose manifests are believed; `None` when nobody is named.

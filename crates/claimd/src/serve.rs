@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use claim::ports::Outbox;
+use registry::Backend;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -232,7 +233,13 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
 }
 
 fn banner(settings: &Settings, kind: &str, addresses: &Addresses, first_run: Option<(&str, &str)>) {
-    out::data(format!("claimd {}  {kind}  data {}", env!("CARGO_PKG_VERSION"), settings.server.data_dir));
+    let kind = match (settings.registry.backend, kind) {
+        (Backend::Sqlite, kind) => kind.to_owned(),
+        (Backend::Postgres, "embedded") => "postgresql".to_owned(),
+        (Backend::Postgres, kind) => format!("postgresql, {kind}"),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    out::data(format!("claimd {version}  {kind}  data {}", settings.server.data_dir));
     let line =
         |name: &str, address: &str, about: &str| out::data(format!("  {name:<6} {address:<19} {about}").trim_end());
     line("http", &addresses.http, "owner API, device HTTP");

@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
+use claim::Secret;
 use serde::{Deserialize, Serialize};
+
+use crate::postgres::PostgresConfig;
 
 /// Where devices and owners are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `sqlite`: one file, one process.
+    /// `sqlite`: one file, one process; `postgres`: a database that nodes share.
     pub backend: Backend,
-    /// The database file, absolute or below the data folder.
+    /// The database file, absolute or below the data folder; with `sqlite`.
     pub path: String,
-    /// Changes that may wait for the writer; more are refused as unavailable.
+    /// `postgresql://user@host:5432/database`, or `host=… dbname=…`; the password may be in it; with `postgres`.
+    pub url: String,
+    /// Connections at the most; with `postgres`.
+    pub connections: usize,
+    /// Changes that may wait for the writer; more are refused as unavailable; with `sqlite`, as the two below.
     pub queue: usize,
     /// Changes committed together at the most.
     pub group: usize,
@@ -32,6 +39,8 @@ pub enum Backend {
     /// An SQLite file.
     #[default]
     Sqlite,
+    /// A PostgreSQL database.
+    Postgres,
 }
 
 impl Default for Config {
@@ -39,11 +48,25 @@ impl Default for Config {
         Self {
             backend: Backend::Sqlite,
             path: "registry.db".to_owned(),
+            url: String::new(),
+            connections: 16,
             queue: 65_536,
             group: 1_024,
             readers: 4,
             lookup_entries: 1_000_000,
             lookup_age: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    /// What of it is for PostgreSQL.
+    pub fn postgres(&self) -> PostgresConfig {
+        PostgresConfig {
+            url: Secret::new(self.url.clone()),
+            connections: self.connections,
+            lookup_entries: self.lookup_entries,
+            lookup_age: self.lookup_age,
         }
     }
 }

@@ -14,6 +14,7 @@ use claim::roles::Roles;
 use claim::{Keyring, MasterKey, PortFuture, Unavailable};
 
 use crate::keys::{HandOver, ResealCursor, Resealed};
+use crate::postgres::PostgresRegistry;
 use crate::sqlite::{SqliteRegistry, Stats};
 
 /// A registry that is open. See the module's head.
@@ -59,6 +60,36 @@ impl Registry for SqliteRegistry {
                 tracing::error!("the registry was not closed as it should be; the next start goes on");
             }
         })
+    }
+
+    fn keyring(&self) -> Arc<Keyring> {
+        self.keyring()
+    }
+
+    fn handed_over(&self) -> bool {
+        self.handed_over()
+    }
+
+    fn replace_master<'a>(&'a self, master: &'a MasterKey, by: By) -> PortFuture<'a, HandOver> {
+        PortFuture::later(self.replace_master(master, by))
+    }
+
+    fn reseal(&self, cursor: ResealCursor) -> PortFuture<'_, Result<Resealed, Unavailable>> {
+        PortFuture::later(self.reseal(cursor))
+    }
+
+    fn settle_master(&self) {
+        self.settle_master();
+    }
+}
+
+impl Registry for PostgresRegistry {
+    fn stats(&self) -> &Stats {
+        self.stats()
+    }
+
+    fn end(self: Arc<Self>) -> PortFuture<'static, ()> {
+        PortFuture::later(async move { self.close().await })
     }
 
     fn keyring(&self) -> Arc<Keyring> {

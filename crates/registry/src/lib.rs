@@ -29,7 +29,7 @@ mod sealing;
 mod sqlite;
 mod writer;
 
-pub use config::Config;
+pub use config::{Backend, Config};
 pub use install::Registry;
 pub use keys::{HandOver, ResealCursor, Resealed};
 pub use postgres::{PostgresConfig, PostgresRegistry};

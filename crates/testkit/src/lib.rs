@@ -17,6 +17,7 @@ pub mod keys_battery;
 pub mod ledger_battery;
 pub mod manifest;
 pub mod outbox_battery;
+pub mod postgres;
 pub mod rates_battery;
 pub mod redis_server;
 pub mod registry_battery;

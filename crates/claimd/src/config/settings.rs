@@ -5,6 +5,7 @@ use std::time::Duration;
 use claim::limits::{AttemptBudgets, IntakeLimits};
 use claim::permissions::Permissions;
 use claim::policy::{ClaimPolicy, GatewayPolicy};
+use registry::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -231,7 +232,7 @@ impl Settings {
 
     /// Whether a key's value must not be shown.
     pub(super) fn is_secret(key: &str) -> bool {
-        matches!(key, "bootstrap.admin_password" | "claim_cache.redis_url")
+        matches!(key, "bootstrap.admin_password" | "claim_cache.redis_url" | "registry.url")
     }
 
     /// Values that are fine each and wrong together, or out of their range.
@@ -286,11 +287,24 @@ impl Settings {
         positive("registry.queue", self.registry.queue as u64);
         positive("registry.group", self.registry.group as u64);
         positive("registry.readers", self.registry.readers as u64);
+        positive("registry.connections", self.registry.connections as u64);
         for (what, next) in self.claim_cache.faults() {
             faults.push(Fault::plain(what).next(next));
         }
         for fault in self.coap.faults() {
             faults.push(Fault::plain(fault.to_string()));
+        }
+        match (self.registry.backend, self.registry.url.is_empty()) {
+            (Backend::Postgres, true) => faults.push(
+                Fault::plain("`registry.backend` is postgres and `registry.url` is not given")
+                    .next("give `registry.url`, best by CLAIMD_REGISTRY__URL_FILE"),
+            ),
+            (Backend::Sqlite, false) => faults.push(
+                Fault::plain("`registry.url` is given and `registry.backend` is sqlite")
+                    .why("the database would stay unused")
+                    .next("give `registry.backend = \"postgres\"`, or leave out `registry.url`"),
+            ),
+            _ => {}
         }
         if self.registry.lookup_age > Duration::from_secs(10) {
             let fault = Fault::plain("`registry.lookup_age` is more than 10s");

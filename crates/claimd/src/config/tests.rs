@@ -118,3 +118,22 @@ fn a_limit_of_zero_and_a_contradiction_are_refused() {
     let text = faults("[claim]\nlifetime_default = \"2days\"\n", &[]);
     assert!(text.contains("longer than `claim.lifetime_max`"), "{text}");
 }
+
+#[test]
+fn a_database_s_address_is_a_secret_and_goes_with_its_backend() {
+    let url = "postgresql://claimd:hunter2@db/claimd";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("url");
+    std::fs::write(&file, format!("{url}\n")).unwrap();
+    let given = [("CLAIMD_REGISTRY__BACKEND", "postgres"), ("CLAIMD_REGISTRY__URL_FILE", file.to_str().unwrap())];
+    let loaded = from("", &given).ok().unwrap();
+    assert_eq!(loaded.settings.registry.url, url);
+    assert_eq!(loaded.settings.registry.backend, registry::Backend::Postgres);
+    assert!(!loaded.print(true, true).contains("hunter2"));
+    let text = faults("[registry]\nbackend = \"postgres\"\n", &[]);
+    assert!(text.contains("`registry.url` is not given"), "{text}");
+    let text = faults("", &[("CLAIMD_REGISTRY__URL", url)]);
+    assert!(text.contains("`registry.backend` is sqlite") && !text.contains("hunter2"), "{text}");
+    let text = faults("[registry]\nconnections = 0\n", &[]);
+    assert!(text.contains("`registry.connections` is 0"), "{text}");
+}

@@ -1,43 +1,14 @@
-//! A PostgreSQL server of the tests' own: Debian's binaries, a temporary folder, a Unix socket and no port. One for the test
-//! binary, a fresh database for each rule.
-//!
-//! The server is a child of a shell that waits for the end of its standard input: however the tests end, the shell then ends
-//! the server and removes the folder.
+//! One PostgreSQL server for the test binary, a fresh database for each rule.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use claim::{MasterKey, Secret};
 use registry::{OpenError, PostgresConfig, PostgresRegistry};
+use testkit::postgres::PostgresServer;
 use tokio_postgres::{Client, NoTls};
 
-/// PostgreSQL refuses to run as root. Texts are sorted by ICU's English unless a column says otherwise, as on many servers.
-const SCRIPT: &str = r#"
-set -e
-folder=$(mktemp -d)
-bin=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
-"$bin/initdb" --pgdata "$folder/data" --username claimd --auth trust --encoding UTF8 --locale-provider icu --icu-locale en \
-    --locale C.UTF-8 --no-sync > "$folder/log" 2>&1
-"$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c max_connections=300 -c autovacuum=off \
-    -c shared_buffers=64MB >> "$folder/log" 2>&1 < /dev/null &
-server=$!
-echo "$folder"
-read -r _ || true
-kill -INT "$server"
-wait "$server" || true
-# A hundred databases take their time; nobody waits for that.
-exec > /dev/null 2>&1
-rm -rf "$folder"
-"#;
-
-pub(crate) struct Server {
-    folder: String,
-    databases: AtomicU32,
-    _shell: Child,
-}
+pub(crate) struct Server(PostgresServer);
 
 /// The one server of this test binary.
 pub(crate) fn server() -> &'static Server {
@@ -48,23 +19,11 @@ pub(crate) fn server() -> &'static Server {
 impl Server {
     /// A server of its own, for what looks at all of a server's transactions.
     pub(crate) fn start() -> Self {
-        let root = std::process::Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
-        let mut shell = if root { Command::new("runuser") } else { Command::new("sh") };
-        if root {
-            shell.args(["-u", "postgres", "--", "sh"]);
-        }
-        shell.args(["-c", SCRIPT]).current_dir("/").env("TZ", "UTC");
-        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
-        let mut folder = String::new();
-        let output = shell.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut folder).expect("a line");
-        let folder = folder.trim_end().to_owned();
-        assert!(!folder.is_empty(), "initdb failed; is postgresql-15 installed (`cargo xtask setup`)?");
-        Self { folder, databases: AtomicU32::new(0), _shell: shell }
+        Self(PostgresServer::start())
     }
 
     fn url(&self, database: &str) -> String {
-        format!("host={} user=claimd dbname={database}", self.folder)
+        self.0.url(database)
     }
 
     /// A client without anything of ours in between.
@@ -84,10 +43,7 @@ impl Server {
 
     /// The name of a new, empty database.
     pub(crate) async fn database(&self) -> String {
-        let name = format!("rule{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let sql = format!("CREATE DATABASE {name} STRATEGY file_copy");
-        self.client("postgres").await.batch_execute(&sql).await.expect("a database");
-        name
+        tokio::task::block_in_place(|| self.0.database())
     }
 
     pub(crate) async fn open_under(

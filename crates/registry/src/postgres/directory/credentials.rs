@@ -11,6 +11,7 @@ use crate::lookup::Forget;
 use crate::outbox::Kind;
 use crate::postgres::answers::taken;
 use crate::postgres::db::{Db, Fault, Values};
+use crate::postgres::keys::may_seal;
 use crate::postgres::{outbox, rows};
 use crate::writer::After;
 
@@ -103,7 +104,10 @@ async fn insert(
     let id = DeviceId::random();
     let sealed = match readable {
         None => None,
-        Some(token) => Some(vault.seal_token((tenant, device), id.as_bytes(), token)?),
+        Some(token) => {
+            may_seal(db, &vault.sealer).await?;
+            Some(vault.seal_token((tenant, device), id.as_bytes(), token)?)
+        }
     };
     let sql = "INSERT INTO credential (id, device, kind, digest, password_digest, client_id, user_name, sealed, \
          sealed_until, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";

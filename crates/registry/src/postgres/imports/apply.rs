@@ -23,6 +23,7 @@ use crate::imports::stage::count;
 use crate::imports::{results, sealed};
 use crate::postgres::After;
 use crate::postgres::db::{Db, Fault, Values};
+use crate::postgres::keys::may_seal;
 use crate::postgres::listings::{codes, devices, root_keys};
 use crate::postgres::rows;
 
@@ -50,6 +51,7 @@ pub(super) async fn next(
     if job.state != ImportState::Applying {
         return Ok(ImportStep::Over);
     }
+    may_seal(db, &vault.sealer).await?;
     let by = By { account: inner.account, now };
     let work = Work { db, vault, tenant, job: &job, inner: &inner, by };
     let sql = "SELECT last, sealed FROM import_batch WHERE job = $1 ORDER BY last LIMIT 1";

@@ -10,6 +10,7 @@ use crate::directory::credentials::Vault;
 use crate::imports::sealed;
 use crate::imports::stage::{Checked, count, may_stage, repeated};
 use crate::postgres::db::{Db, Fault, Values};
+use crate::postgres::keys::may_seal;
 use crate::postgres::listings::{codes, devices, root_keys};
 use crate::postgres::rows;
 
@@ -43,6 +44,7 @@ pub(super) async fn stage(
         }
     }
     if let Some((last, _)) = waiting.last().filter(|_| !job.dry_run) {
+        may_seal(db, &vault.sealer).await?;
         let sql = "INSERT INTO import_batch (job, last, sealed) VALUES ($1, $2, $3)";
         db.run(sql, &[&inner.rid, &last.cast_signed(), &sealed::seal(vault, tenant, id, &waiting)?]).await?;
     }

@@ -11,6 +11,7 @@ use crate::listings::codes::{FOREIGN, digest, may_change, opened, sealed};
 use crate::listings::{Deed, millis};
 use crate::postgres::After;
 use crate::postgres::db::{Db, Fault};
+use crate::postgres::keys::may_seal;
 use crate::postgres::rows;
 
 /// Puts a code into the device's slot, in place of any other and of `claimingData`; moves the generation.
@@ -91,7 +92,10 @@ pub(super) async fn change(
     let id = device.device;
     let event = may_change(&device, change)?;
     match change {
-        CodeChange::Set(code) => store(db, vault, tenant, id, code, by.now).await?,
+        CodeChange::Set(code) => {
+            may_seal(db, &vault.sealer).await?;
+            store(db, vault, tenant, id, code, by.now).await?;
+        }
         CodeChange::Window { from, until } => set_window(db, id, *from, *until).await?,
         CodeChange::Delete => {
             let sql = "UPDATE device SET code_digest = NULL, code_any_case = NULL, code_from = NULL, code_until = NULL, \

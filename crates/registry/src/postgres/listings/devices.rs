@@ -21,6 +21,7 @@ use crate::postgres::After;
 use crate::postgres::answers::page;
 use crate::postgres::db::{Db, Fault, Values};
 use crate::postgres::directory::{credentials, devices, profiles};
+use crate::postgres::keys::may_seal;
 use crate::postgres::rows;
 
 fn read(row: &Row) -> Result<ListedDevice, Fault> {
@@ -210,6 +211,7 @@ pub(super) async fn register(
     new: &NewDevice,
     by: By,
 ) -> Result<ListedDevice, Fault> {
+    may_seal(db, &vault.sealer).await?;
     let home = found(application_id(db, tenant, application).await?, "application")?;
     if taken(db, home, &new.listing).await? {
         return Err(DirectoryError::Taken("device id").into());
