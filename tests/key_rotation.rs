@@ -144,7 +144,7 @@ fn a_new_signing_key_signs_at_once_and_the_old_one_s_sessions_live_on() {
 
 #[test]
 fn an_old_signing_key_is_gone_after_one_token_s_life() {
-    let operator = Operator::with(&[("CLAIMD_OWNER_API__BEARER_LIFETIME", "1s")]);
+    let operator = Operator::with(&[("CLAIMD_OWNER_API__BEARER_LIFETIME", "6s")]);
     let old = operator.client().get(KEYS).ok()["signingKeys"][0]["kid"].clone();
     operator.client().post(&format!("{KEYS}/jwt/rotate"), &json!({})).ok();
     eventually("the old key ends", || {
