@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::postgres;
+use super::tools::no_file_has;
 
 /// How long anything may take before a test gives up; generous, since machines are busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -165,6 +166,22 @@ impl Drop for Server {
         }
         if std::thread::panicking() {
             eprintln!("--- server log ---\n{}", self.log());
+            return;
+        }
+        self.keeps_secrets();
+    }
+}
+
+impl Server {
+    /// After every test, whatever it was about: no password and no API key is in the log or in a file of the server.
+    fn keeps_secrets(&self) {
+        const MARKS: [&str; 3] = [ADMIN_PASSWORD, "the password of", "clk_"];
+        let log = self.log();
+        for mark in MARKS {
+            assert!(!log.contains(mark), "`{mark}` is in the log:\n{log}");
+        }
+        if self.data_dir().join("lock").is_file() {
+            no_file_has(&self.data_dir(), &MARKS.map(str::as_bytes));
         }
     }
 }

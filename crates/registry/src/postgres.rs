@@ -5,7 +5,7 @@
 //!
 //! How a verb is written here, with the twin beside it:
 //!
-//! ```ignore
+//! ```text
 //! // The port. What the work needs goes along as one tuple, since a change may have to be run again.
 //! fn rename_tenant(&self, id: TenantId, title: String, by: By) -> Answer<'_, Tenant> {
 //!     self.change((id, title, by), |db, _, (id, title, by)| Box::pin(tenants::rename(db, *id, title, *by)))
