@@ -40,6 +40,8 @@ impl Client {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(super::server::PATIENCE))
+            // A server may end a connection after any answer; a request that is not repeatable would meet its end.
+            .max_idle_connections(0)
             .allow_non_standard_methods(true)
             .build()
             .new_agent();

@@ -68,16 +68,17 @@ async fn confirm(
     query: &ClaimQuery,
     request: extract::Request,
 ) -> Result<Response, Fault> {
+    // Read first, not looked at: an answer before the end of a body ends the connection, which its client may want again.
+    let (head, body) = request.into_parts();
+    let Raw(body) = <Raw as extract::FromRequest<Api>>::from_request(extract::Request::new(body), api).await?;
     // Whether the account may claim at all is decided before its body or the device is looked at.
     let customer = caller.bound_to().ok_or_else(Fault::forbidden)?;
     let confirmation = &api.inner.parts.confirmation;
-    let origin = api.origin(request.extensions());
+    let origin = api.origin(&head.extensions);
     confirmation.permit(caller.actor(), AuditAction::Confirm, &origin, api.now()).map_err(|_| Fault::forbidden())?;
     if query.sub_customer_id.is_some_and(|asked| asked != customer.uuid()) {
         return Err(Fault::bad_request("`subCustomerId` is not a customer of yours; leave it out"));
     }
-    let (head, body) = request.into_parts();
-    let Raw(body) = <Raw as extract::FromRequest<Api>>::from_request(extract::Request::new(body), api).await?;
     let secret = message::owner_secret(&body).map_err(|fault| Fault::bad_request(fault.text()))?;
     let retry = retry_key(api, caller, name, &body, &head.headers)?;
     let outcome = {
