@@ -11,6 +11,7 @@ const PAPERS: &[&str] = &[
     "SECURITY.md",
     "CHANGELOG.md",
     "docs/benchmarks.md",
+    "docs/clustering.md",
     "docs/makers.md",
     "docs/owners.md",
 ];

@@ -256,6 +256,7 @@ fn lock(data_dir: &Path) -> Result<File, Fault> {
 
 fn bind(settings: &Settings) -> Result<Bound, Fault> {
     let limits = settings.connection_limits();
+    let proxy = Arc::new(settings.proxy());
     let listen = |key: &str, text: &str| -> Result<Listener, Fault> {
         let address: SocketAddr = text.parse().map_err(|_| {
             Fault::plain(format!("`{key}`: \"{text}\" is no address and port"))
@@ -263,11 +264,13 @@ fn bind(settings: &Settings) -> Result<Bound, Fault> {
         })?;
         Listener::bind(address, limits).map_err(|error| not_bound(key, text, &error))
     };
+    let behind = |listener: Listener| listener.behind(Arc::clone(&proxy));
     let optional = |key: &str, text: &str| if text.is_empty() { Ok(None) } else { listen(key, text).map(Some) };
     Ok(Bound {
-        mqtt: optional("mqtt.bind", &settings.mqtt.bind)?,
-        mqtt_ws: optional("mqtt.ws_bind", &settings.mqtt.ws_bind)?,
-        http: listen("http.bind", &settings.http.bind)?,
+        mqtt: optional("mqtt.bind", &settings.mqtt.bind)?.map(&behind),
+        mqtt_ws: optional("mqtt.ws_bind", &settings.mqtt.ws_bind)?.map(&behind),
+        http: behind(listen("http.bind", &settings.http.bind)?),
+        // Probes and scrapes come by themselves.
         admin: listen("admin.bind", &settings.admin.bind)?,
     })
 }

@@ -60,7 +60,7 @@ impl Vitals {
             figure(&stats.over_connections) + figure(&stats.over_connections_per_address)
         });
         each("connections_evicted", "Silent connections closed for newer ones", Kind::Counter, |stats| {
-            figure(&stats.evicted) + figure(&stats.evicted_per_address)
+            figure(&stats.evicted) + figure(&stats.evicted_per_address) + figure(&stats.evicted_awaited)
         });
         each("accept_errors", "Failures to accept", Kind::Counter, |stats| {
             figure(&stats.accept_errors) + figure(&stats.exhausted)
@@ -75,6 +75,12 @@ impl Vitals {
         let coap = |read: fn(&transport_coap::Stats) -> f64| self.coap.as_deref().map_or(0.0, read);
         let bad = "Packets that are not what their protocol asks for";
         add("protocol_errors", bad, Kind::Counter, "{transport=\"mqtt\",kind=\"malformed\"}", figure(&mqtt.malformed));
+        for (transport, stats) in &self.listeners {
+            for (kind, count) in [("proxy_header", &stats.proxy_malformed), ("proxy_header_late", &stats.proxy_late)] {
+                let labels = format!("{{transport=\"{transport}\",kind=\"{kind}\"}}");
+                add("protocol_errors", bad, Kind::Counter, &labels, figure(count));
+            }
+        }
         let malformed = coap(|stats| figure(&stats.malformed));
         add("protocol_errors", bad, Kind::Counter, "{transport=\"coap\",kind=\"malformed\"}", malformed);
         add("mqtt_sessions", "Sessions signed in", Kind::Gauge, "", figure(&mqtt.sessions));

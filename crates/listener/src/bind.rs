@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::proxy::Proxy;
 use crate::serve::{Connection, Serving};
 use crate::{Limits, Stats};
 
@@ -39,6 +40,7 @@ pub struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) limits: Limits,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) proxy: Option<Arc<Proxy>>,
 }
 
 impl Listener {
@@ -60,7 +62,13 @@ impl Listener {
         for _ in 1..options.accept_loops.get() {
             sockets.push(socket(address, &options, true)?);
         }
-        Ok(Self { sockets, address, limits, stats: Arc::default() })
+        Ok(Self { sockets, address, limits, stats: Arc::default(), proxy: None })
+    }
+
+    /// Takes PROXY headers from those whom `proxy` trusts; without anyone, from nobody.
+    #[must_use]
+    pub fn behind(self, proxy: Arc<Proxy>) -> Self {
+        Self { proxy: Some(proxy).filter(|proxy| !proxy.trusted.is_empty()), ..self }
     }
 
     /// The address really bound.

@@ -6,7 +6,7 @@
 //!
 //! let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), Limits::default())?;
 //! let serving = listener.serve(|connection| async move {
-//!     // A TLS handshake or a PROXY header would be read here, inside the connection's own task.
+//!     // A TLS handshake would be made here, inside the connection's own task.
 //!     connection.seat.authenticated();
 //! });
 //! println!("{}", serving.local_addr());
@@ -18,19 +18,25 @@
 //! ([`Seat::authenticated`]); of those there is a budget, and beyond it the oldest is closed, so that silent peers cannot
 //! keep honest ones out. What is said to a connection beyond the caps is up to its protocol ([`Seat::admission`]).
 //!
-//! This crate knows no protocol, reads no byte and sends none.
+//! Behind a balancer ([`Listener::behind`]) a connection begins when its PROXY header has come: its address is then the
+//! client's, for every limit. Beyond that header this crate knows no protocol, reads no byte and sends none.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod bind;
+#[doc(hidden)]
+pub mod fuzzing;
 mod peer;
+mod proxy;
 mod seat;
 mod serve;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use bind::{Listener, Options};
+pub use ipnet::IpNet;
 pub use peer::{LongBody, PeerAddress, SignedIn};
+pub use proxy::Proxy;
 pub use seat::{Cap, Seat};
 pub use serve::{Connection, Drained, Serving};
 
@@ -75,6 +81,12 @@ pub struct Stats {
     pub evicted: AtomicU64,
     /// Connections closed for a newer one by `unauthenticated_per_address`.
     pub evicted_per_address: AtomicU64,
+    /// Connections of trusted peers closed for a newer one, before their PROXY header had come.
+    pub evicted_awaited: AtomicU64,
+    /// Connections of trusted peers that did not begin with a PROXY header as it should be.
+    pub proxy_malformed: AtomicU64,
+    /// Connections of trusted peers whose PROXY header did not come in time.
+    pub proxy_late: AtomicU64,
     /// Times the process ran out of descriptors or buffers while accepting.
     pub exhausted: AtomicU64,
     /// Other failures to accept: the peer was gone already.

@@ -1,5 +1,8 @@
 //! Who sits where: counts and caps of a listener's open connections, and the budget of those not signed in yet.
 //!
+//! Behind a balancer a connection has no address until its PROXY header has come: it counts among all, and among those
+//! awaited, who have a bound of their own.
+//!
 //! One mutex, held for a few map operations and never across anything that waits. Closing a connection from outside is
 //! aborting its task: dropping the task drops its socket.
 
@@ -63,6 +66,26 @@ impl Seat {
         }
     }
 
+    /// Its PROXY header has come: the connection is this client's, or the balancer's own, which counts for no address.
+    /// May close the oldest unauthenticated one of the client.
+    pub(crate) fn taken_by(&mut self, client: Option<IpAddr>) {
+        let seats = &*self.seats;
+        let mut table = seats.lock();
+        let table = &mut *table;
+        table.awaited.remove(&self.id);
+        // One that was told to end meanwhile takes nobody's place.
+        let (Some(client), true) = (client.map(budget_key), table.waiting.contains_key(&self.id)) else { return };
+        if self.over.is_none() && seats.is_full(table, client) {
+            self.over = Some(Cap::ConnectionsPerAddress);
+        }
+        seats.make_room(table, client);
+        seats.sit(table, self.id, client);
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.seats.stats
+    }
+
     /// Whether the listener has begun to drain.
     pub fn is_draining(&self) -> bool {
         self.seats.drain.is_cancelled()
@@ -81,10 +104,12 @@ impl Drop for Seat {
         if table.leave_waiting(self.id, place.address) {
             self.seats.stats.unauthenticated.fetch_sub(1, Ordering::Relaxed);
         }
-        if let Some(address) = table.addresses.get_mut(&place.address) {
+        if let Some(key) = place.address
+            && let Some(address) = table.addresses.get_mut(&key)
+        {
             address.open -= 1;
             if address.open == 0 {
-                table.addresses.remove(&place.address);
+                table.addresses.remove(&key);
             }
         }
         self.seats.stats.open.fetch_sub(1, Ordering::Relaxed);
@@ -110,12 +135,15 @@ struct Table {
     open: HashMap<u64, Place>,
     addresses: HashMap<IpAddr, Address>,
     /// The unauthenticated by age.
-    waiting: BTreeMap<u64, IpAddr>,
+    waiting: BTreeMap<u64, Option<IpAddr>>,
+    /// Of these, those whose PROXY header has not come.
+    awaited: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
 struct Place {
-    address: IpAddr,
+    /// Whose connections it counts among; `None` behind a balancer, until the header says whose, and for its own.
+    address: Option<IpAddr>,
     task: Task,
 }
 
@@ -145,38 +173,82 @@ impl Seats {
         let peer = budget_key(peer);
         let mut table = self.lock();
         let table = &mut *table;
-        let id = table.next;
-        table.next += 1;
-        let over = if table.open.len() >= self.limits.connections {
-            add(&self.stats.over_connections);
-            Some(Cap::Connections)
-        } else if table.addresses.get(&peer).is_some_and(|a| a.open >= self.limits.connections_per_address) {
-            add(&self.stats.over_connections_per_address);
-            Some(Cap::ConnectionsPerAddress)
-        } else {
-            None
-        };
-        let address = table.addresses.entry(peer).or_default();
-        if address.waiting.len() >= self.limits.unauthenticated_per_address
-            && let Some(oldest) = address.waiting.first().copied()
+        let over = self.over(table).or_else(|| self.is_full(table, peer).then_some(Cap::ConnectionsPerAddress));
+        self.make_room(table, peer);
+        let id = self.enter(table);
+        self.sit(table, id, peer);
+        Seat { seats: Arc::clone(self), id, over }
+    }
+
+    /// A seat for a connection that a balancer passes on: nobody's until [`Seat::taken_by`]. Beyond `awaited` such seats
+    /// it closes the oldest of them.
+    pub(crate) fn take_for_another(self: &Arc<Self>, awaited: usize) -> Seat {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let over = self.over(table);
+        if table.awaited.len() >= awaited
+            && let Some(oldest) = table.awaited.first().copied()
         {
-            add(&self.stats.evicted_per_address);
+            add(&self.stats.evicted_awaited);
             self.evict(table, oldest);
         }
+        let id = self.enter(table);
+        table.awaited.insert(id);
+        Seat { seats: Arc::clone(self), id, over }
+    }
+
+    fn over(&self, table: &Table) -> Option<Cap> {
+        (table.open.len() >= self.limits.connections).then(|| {
+            add(&self.stats.over_connections);
+            Cap::Connections
+        })
+    }
+
+    fn is_full(&self, table: &Table, key: IpAddr) -> bool {
+        let full = table.addresses.get(&key).is_some_and(|a| a.open >= self.limits.connections_per_address);
+        if full {
+            add(&self.stats.over_connections_per_address);
+        }
+        full
+    }
+
+    /// A new place among all the unauthenticated.
+    fn enter(&self, table: &mut Table) -> u64 {
         if table.waiting.len() >= self.limits.unauthenticated
             && let Some(oldest) = table.waiting.first_key_value().map(|(id, _)| *id)
         {
             add(&self.stats.evicted);
             self.evict(table, oldest);
         }
-        let address = table.addresses.entry(peer).or_default();
-        address.open += 1;
-        address.waiting.insert(id);
-        table.waiting.insert(id, peer);
-        table.open.insert(id, Place { address: peer, task: Task::Coming });
+        let id = table.next;
+        table.next += 1;
+        table.waiting.insert(id, None);
+        table.open.insert(id, Place { address: None, task: Task::Coming });
         add(&self.stats.open);
         add(&self.stats.unauthenticated);
-        Seat { seats: Arc::clone(self), id, over }
+        id
+    }
+
+    /// Among an address's unauthenticated.
+    fn make_room(&self, table: &mut Table, key: IpAddr) {
+        let Some(address) = table.addresses.get(&key) else { return };
+        if address.waiting.len() >= self.limits.unauthenticated_per_address
+            && let Some(oldest) = address.waiting.first().copied()
+        {
+            add(&self.stats.evicted_per_address);
+            self.evict(table, oldest);
+        }
+    }
+
+    /// Gives an address to a place that has none.
+    fn sit(&self, table: &mut Table, id: u64, key: IpAddr) {
+        let address = table.addresses.entry(key).or_default();
+        address.open += 1;
+        address.waiting.insert(id);
+        table.waiting.insert(id, Some(key));
+        if let Some(place) = table.open.get_mut(&id) {
+            place.address = Some(key);
+        }
     }
 
     /// Says which task sits there, so that it can be closed from outside.
@@ -255,10 +327,11 @@ impl Place {
 
 impl Table {
     /// Whether it was among the unauthenticated.
-    fn leave_waiting(&mut self, id: u64, address: IpAddr) -> bool {
-        if let Some(address) = self.addresses.get_mut(&address) {
+    fn leave_waiting(&mut self, id: u64, address: Option<IpAddr>) -> bool {
+        if let Some(address) = address.and_then(|key| self.addresses.get_mut(&key)) {
             address.waiting.remove(&id);
         }
+        self.awaited.remove(&id);
         self.waiting.remove(&id).is_some()
     }
 }
@@ -272,89 +345,4 @@ fn budget_key(ip: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_subscriber_is_one_address() {
-        let key = |text: &str| budget_key(text.parse().unwrap());
-        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1:2"));
-        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
-        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
-        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
-    }
-
-    #[test]
-    fn a_seat_is_counted_once_and_given_back_once() {
-        let seats = Seats::new(Limits::default(), Arc::default());
-        let seat = seats.take("192.0.2.1".parse().unwrap());
-        seat.authenticated();
-        seat.authenticated();
-        assert_eq!(seats.stats.unauthenticated.load(Ordering::Relaxed), 0);
-        assert_eq!(seats.stats.open.load(Ordering::Relaxed), 1);
-        drop(seat);
-        assert_eq!(seats.stats.open.load(Ordering::Relaxed), 0);
-        assert_eq!(seats.open(), 0);
-        assert!(seats.lock().addresses.is_empty(), "an address without connections is forgotten");
-    }
-
-    #[test]
-    fn caps_hold_at_their_bound() {
-        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
-        let seats = Seats::new(limits, Arc::default());
-        let one: IpAddr = "192.0.2.1".parse().unwrap();
-        let two: IpAddr = "192.0.2.2".parse().unwrap();
-        let first = seats.take(one);
-        let second = seats.take(one);
-        assert_eq!((first.admission(), second.admission()), (Ok(()), Ok(())));
-        let third = seats.take(one);
-        assert_eq!(third.admission(), Err(Cap::ConnectionsPerAddress));
-        drop(third);
-        let other = seats.take(two);
-        assert_eq!(other.admission(), Ok(()));
-        assert_eq!(seats.take(two).admission(), Err(Cap::Connections));
-        drop(first);
-        assert_eq!(seats.take(one).admission(), Ok(()));
-    }
-
-    #[tokio::test]
-    async fn one_more_unauthenticated_closes_the_oldest_and_no_other() {
-        let limits = Limits { unauthenticated: 3, unauthenticated_per_address: 2, ..Limits::default() };
-        let seats = Seats::new(limits, Arc::default());
-        let sit = |ip: &str| {
-            let seat = seats.take(ip.parse().unwrap());
-            let id = seat.id();
-            let task = tokio::spawn(async move {
-                let _seat = seat;
-                std::future::pending::<()>().await;
-            });
-            seats.seated(id, task.abort_handle());
-            task
-        };
-        let (a1, a2) = (sit("192.0.2.1"), sit("192.0.2.1"));
-        let a3 = sit("192.0.2.1");
-        assert!(a1.await.unwrap_err().is_cancelled(), "the oldest of the address went");
-        let b1 = sit("192.0.2.2");
-        let b2 = sit("192.0.2.2");
-        assert!(a2.await.unwrap_err().is_cancelled(), "the oldest of all went");
-        assert!(!a3.is_finished() && !b1.is_finished() && !b2.is_finished());
-        assert_eq!(seats.stats.evicted.load(Ordering::Relaxed), 1);
-        assert_eq!(seats.stats.evicted_per_address.load(Ordering::Relaxed), 1);
-        assert_eq!(seats.stats.unauthenticated.load(Ordering::Relaxed), 3);
-    }
-
-    #[tokio::test]
-    async fn a_connection_evicted_before_its_task_is_known_is_closed_then() {
-        let limits = Limits { unauthenticated: 1, ..Limits::default() };
-        let seats = Seats::new(limits, Arc::default());
-        let first = seats.take("192.0.2.1".parse().unwrap());
-        let _second = seats.take("192.0.2.1".parse().unwrap());
-        let id = first.id();
-        let task = tokio::spawn(async move {
-            let _seat = first;
-            std::future::pending::<()>().await;
-        });
-        seats.seated(id, task.abort_handle());
-        assert!(task.await.unwrap_err().is_cancelled());
-    }
-}
+mod tests;

@@ -3,21 +3,24 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::bind::Listener;
+use crate::proxy::{self, Fault, Proxy, Said};
 use crate::seat::{Seat, Seats};
 use crate::{Stats, add};
 
-/// A connection as it was accepted. Its handshake, if any, is the first thing its handler does.
+/// A connection as it was accepted, behind its PROXY header if there was one. Its handshake, if any, is the first thing
+/// its handler does.
 #[derive(Debug)]
 pub struct Connection {
     /// The socket, with `TCP_NODELAY` and `TCP_USER_TIMEOUT` set.
     pub stream: TcpStream,
-    /// The other side.
+    /// The other side; behind a trusted balancer the client that it names.
     pub peer: SocketAddr,
     /// Keep it as long as the connection lives.
     pub seat: Seat,
@@ -60,12 +63,12 @@ impl Serving {
                 let socket = TcpListener::from_std(socket)
                     .inspect_err(|error| tracing::error!(%error, "a listening socket cannot be watched"))
                     .ok()?;
-                let (seats, handle) = (Arc::clone(&seats), Arc::clone(&handle));
+                let (seats, handle, proxy) = (Arc::clone(&seats), Arc::clone(&handle), listener.proxy.clone());
                 Some(tokio::spawn(async move {
                     let drain = seats.drain.clone();
                     tokio::select! {
                         () = drain.cancelled() => {}
-                        () = accept_loop(socket, &seats, &*handle) => {}
+                        () = accept_loop(socket, &seats, proxy.as_ref(), &handle) => {}
                     }
                 }))
             })
@@ -106,9 +109,9 @@ impl Drop for Serving {
     }
 }
 
-async fn accept_loop<H, F>(socket: TcpListener, seats: &Arc<Seats>, handle: &H)
+async fn accept_loop<H, F>(socket: TcpListener, seats: &Arc<Seats>, proxy: Option<&Arc<Proxy>>, handle: &Arc<H>)
 where
-    H: Fn(Connection) -> F,
+    H: Fn(Connection) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let mut pause = BACK_OFF.0;
@@ -131,12 +134,54 @@ where
         };
         pause = BACK_OFF.0;
         add(&seats.stats.accepted);
-        let seat = seats.take(peer.ip());
-        let id = seat.id();
         // Spawned outside the table's lock: a runtime that is ending drops the task, and so its seat, right here.
-        let task = tokio::spawn(handle(Connection { stream, peer, seat }));
+        let (id, task) = match proxy {
+            Some(proxy) if proxy.trusts(peer.ip()) => {
+                let seat = seats.take_for_another(proxy.awaited);
+                let (id, proxy, handle) = (seat.id(), Arc::clone(proxy), Arc::clone(handle));
+                (id, tokio::spawn(passed_on(Connection { stream, peer, seat }, proxy, handle)))
+            }
+            _ => {
+                let seat = seats.take(peer.ip());
+                (seat.id(), tokio::spawn(handle(Connection { stream, peer, seat })))
+            }
+        };
         seats.seated(id, task.abort_handle());
     }
+}
+
+/// A trusted peer's connection: nobody's until its header has come.
+async fn passed_on<H, F>(mut connection: Connection, proxy: Arc<Proxy>, handle: Arc<H>)
+where
+    H: Fn(Connection) -> F,
+    F: Future<Output = ()>,
+{
+    let read = tokio::time::timeout(proxy.patience, proxy::read(&mut connection.stream, proxy.header_bytes));
+    let read = tokio::select! {
+        read = read => read,
+        () = connection.seat.draining() => return,
+    };
+    let said = match read {
+        Ok(Ok(said)) => said,
+        Ok(Err(Fault::Nothing)) => return,
+        Ok(Err(fault)) => {
+            let count = connection.seat.stats().proxy_malformed.fetch_add(1, Ordering::Relaxed) + 1;
+            // A balancer that sends none does so for every client; the log gets a few lines of that.
+            if count.is_power_of_two() {
+                tracing::warn!(peer = %connection.peer, %fault, count, "closed: its address is in `proxy.trusted`");
+            }
+            return;
+        }
+        Err(_) => return add(&connection.seat.stats().proxy_late),
+    };
+    match said {
+        Said::Itself => connection.seat.taken_by(None),
+        Said::Client(client) => {
+            connection.peer = client;
+            connection.seat.taken_by(Some(client.ip()));
+        }
+    }
+    handle(connection).await;
 }
 
 /// Out of descriptors or memory: the connection stays in the queue, so accepting again at once would spin.

@@ -1,10 +1,12 @@
 //! Every section. Components own theirs; the sections shared by several are here.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use claim::limits::{AttemptBudgets, IntakeLimits};
 use claim::permissions::Permissions;
 use claim::policy::{ClaimPolicy, GatewayPolicy};
+use listener::IpNet;
 use registry::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) admin: Admin,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+    pub(crate) proxy: Proxy,
     pub(crate) claim: ClaimPolicy,
     pub(crate) gateway: GatewayPolicy,
     pub(crate) attempts: AttemptBudgets,
@@ -197,7 +200,7 @@ pub(crate) struct Timeouts {
     /// A WebSocket (later: TLS) handshake.
     #[serde(with = "humantime_serde")]
     pub(crate) tls_handshake: Duration,
-    /// The whole MQTT CONNECT.
+    /// The whole MQTT CONNECT; and before it, on every listener, a balancer's PROXY header.
     #[serde(with = "humantime_serde")]
     pub(crate) connect: Duration,
     /// The header of an HTTP request, and an idle kept-alive connection.
@@ -221,6 +224,54 @@ impl Default for Timeouts {
             http_request: Duration::from_secs(30),
             store: Duration::from_secs(2),
         }
+    }
+}
+
+/// Balancers before this node, which say whose connection they pass on (PROXY protocol, version 2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Proxy {
+    /// Their addresses, or prefixes of them such as `10.0.0.0/28`. They must send a header; nobody else's is read.
+    pub(crate) trusted: Vec<String>,
+    /// Largest header, bytes, 52 to 65,551.
+    pub(crate) header_bytes: usize,
+    /// Connections of one listener whose header has not come; beyond it the oldest of them is closed.
+    pub(crate) awaited: usize,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self { trusted: Vec::new(), header_bytes: 4096, awaited: 1024 }
+    }
+}
+
+impl Proxy {
+    /// The prefixes; and what is none.
+    fn parsed(&self) -> (Vec<IpNet>, Vec<&str>) {
+        let (mut nets, mut others) = (Vec::new(), Vec::new());
+        for text in &self.trusted {
+            let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            match net {
+                Ok(net) => nets.push(net),
+                Err(_) => others.push(text.as_str()),
+            }
+        }
+        (nets, others)
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults: Vec<Fault> = (self.parsed().1.into_iter())
+            .map(|text| {
+                Fault::plain(format!("`proxy.trusted`: \"{text}\" is no address"))
+                    .next("write addresses or prefixes like \"10.0.0.5\", \"10.0.0.0/28\", \"2001:db8::/64\"")
+            })
+            .collect();
+        let range = listener::Proxy::SMALLEST..=listener::Proxy::LARGEST;
+        if !range.contains(&self.header_bytes) {
+            let fault = Fault::plain(format!("`proxy.header_bytes` is {}", self.header_bytes));
+            faults.push(fault.next(format!("give {} to {}", range.start(), range.end())));
+        }
+        faults
     }
 }
 
@@ -254,6 +305,7 @@ impl Settings {
         positive("limits.submit_per_device", self.limits.submit_per_device.into());
         positive("limits.submit_per_gateway", self.limits.submit_per_gateway.into());
         positive("limits.auth_failures_per_address", self.limits.auth_failures_per_address.into());
+        positive("proxy.awaited", self.proxy.awaited as u64);
         positive("attempts.per_account", self.attempts.per_account.into());
         positive("attempts.per_account_and_device", self.attempts.per_account_and_device.into());
         positive("attempts.per_device", self.attempts.per_device.into());
@@ -288,6 +340,7 @@ impl Settings {
         positive("registry.group", self.registry.group as u64);
         positive("registry.readers", self.registry.readers as u64);
         positive("registry.connections", self.registry.connections as u64);
+        faults.extend(self.proxy.faults());
         for (what, next) in self.claim_cache.faults() {
             faults.push(Fault::plain(what).next(next));
         }
@@ -334,6 +387,15 @@ impl Settings {
             connections_per_address: self.limits.connections_per_address,
             unauthenticated: self.limits.unauthenticated,
             unauthenticated_per_address: self.limits.unauthenticated_per_address,
+        }
+    }
+
+    pub(crate) fn proxy(&self) -> listener::Proxy {
+        listener::Proxy {
+            trusted: self.proxy.parsed().0,
+            header_bytes: self.proxy.header_bytes,
+            awaited: self.proxy.awaited,
+            patience: self.timeouts.connect,
         }
     }
 

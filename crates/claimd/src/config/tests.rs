@@ -137,3 +137,17 @@ fn a_database_s_address_is_a_secret_and_goes_with_its_backend() {
     let text = faults("[registry]\nconnections = 0\n", &[]);
     assert!(text.contains("`registry.connections` is 0"), "{text}");
 }
+
+#[test]
+fn balancers_are_named_by_address_or_prefix() {
+    let loaded = from("", &[("CLAIMD_PROXY__TRUSTED", "10.0.0.0/28, 192.0.2.1,2001:db8::/64")]).ok().unwrap();
+    let proxy = loaded.settings.proxy();
+    for (peer, trusted) in [("10.0.0.15", true), ("10.0.0.16", false), ("192.0.2.1", true), ("2001:db8::9", true)] {
+        assert_eq!(proxy.trusts(peer.parse().unwrap()), trusted, "{peer}");
+    }
+    let text = faults("[proxy]\ntrusted = [\"balancer\"]\nheader_bytes = 51\nawaited = 0\n", &[]);
+    for said in ["\"balancer\" is no address", "`proxy.header_bytes` is 51", "`proxy.awaited` is 0"] {
+        assert!(text.contains(said), "{text}");
+    }
+    assert!(from("[proxy]\nheader_bytes = 52\nawaited = 1\n", &[]).is_ok());
+}
