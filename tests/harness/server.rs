@@ -9,8 +9,7 @@ use serde_json::Value;
 use super::postgres;
 use super::tools::no_file_has;
 
-/// How long anything may take before a test gives up; generous, since machines are busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use testkit::wait::{PATIENCE, eventually};
 
 pub const ADMIN: &str = "admin@example.com";
 pub const ADMIN_PASSWORD: &str = "a-password-for-tests";
@@ -183,17 +182,5 @@ impl Server {
         if self.data_dir().join("lock").is_file() {
             no_file_has(&self.data_dir(), &MARKS.map(str::as_bytes));
         }
-    }
-}
-
-/// Waits until `condition` gives something, or fails the test.
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
     }
 }

@@ -22,6 +22,8 @@ pub mod rates_battery;
 pub mod redis_server;
 pub mod registry_battery;
 pub mod roles_battery;
+pub mod tls;
+pub mod wait;
 
 pub use fakes::{
     FakeCache, FakeLedger, FakeRates, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter,

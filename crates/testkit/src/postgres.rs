@@ -1,27 +1,53 @@
-//! A PostgreSQL server of the tests' own: Debian's binaries, a temporary folder, a Unix socket and no port.
+//! A PostgreSQL server of the tests' own: Debian's binaries, a temporary folder, a Unix socket, and where asked for a port of
+//! its own on 127.0.0.1, with TLS or without.
 //!
-//! The server is a child of a shell that waits for the end of its standard input: however the tests end, the shell then ends
-//! the server and removes the folder.
+//! The server is a child of a shell that reads what to do with it: however the tests end, the shell then ends the server and
+//! removes the folder.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+
+use crate::tls::{Authority, Identity};
+use crate::wait::eventually;
 
 /// PostgreSQL refuses to run as root. Texts are sorted by ICU's English unless a column says otherwise, as on many servers.
 const SCRIPT: &str = r#"
 set -e
+umask 077
 folder=$(mktemp -d)
 bin=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
 "$bin/initdb" --pgdata "$folder/data" --username claimd --auth trust --encoding UTF8 --locale-provider icu --icu-locale en \
     --locale C.UTF-8 --no-sync > "$folder/log" 2>&1
-"$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c max_connections=300 -c autovacuum=off \
-    -c shared_buffers=64MB >> "$folder/log" 2>&1 < /dev/null &
-server=$!
-until "$bin/pg_isready" -q -h "$folder"; do sleep 0.05; kill -0 "$server"; done
+if test -n "${TLS_KEY:-}"; then
+    echo "$TLS_CERTIFICATE" > "$folder/certificate.pem"
+    echo "$TLS_KEY" > "$folder/key.pem"
+    echo "$TLS_AUTHORITY" > "$folder/authority.pem"
+    echo "$TLS_ACCESS" | cat - "$folder/data/pg_hba.conf" > "$folder/access" && mv "$folder/access" "$folder/data/pg_hba.conf"
+    echo "ssl = on
+ssl_cert_file = '$folder/certificate.pem'
+ssl_key_file = '$folder/key.pem'
+ssl_ca_file = '$folder/authority.pem'" >> "$folder/data/postgresql.conf"
+fi
+echo "$SETTINGS" >> "$folder/data/postgresql.conf"
+start() {
+    "$bin/postgres" -D "$folder/data" -k "$folder" -p "$PORT" -c listen_addresses="$LISTEN" -c max_connections=300 \
+        -c autovacuum=off -c shared_buffers=64MB >> "$folder/log" 2>&1 < /dev/null &
+    server=$!
+    until "$bin/pg_isready" -q -h "$folder" -p "$PORT"; do
+        sleep 0.05
+        kill -0 "$server" 2> /dev/null || { cat "$folder/log" >&2; rm -rf "$folder"; exit 1; }
+    done
+}
+start
 echo "$folder $bin"
-read -r _ || true
-kill -INT "$server"
+while read -r what; do
+    if test "$what" = start; then start; else kill "-$what" "$server"; wait "$server" || true; fi
+    echo done
+done
+kill -INT "$server" 2> /dev/null || true
 wait "$server" || true
 # A hundred databases take their time; nobody waits for that.
 exec > /dev/null 2>&1
@@ -32,57 +58,138 @@ rm -rf "$folder"
 pub struct PostgresServer {
     folder: String,
     bin: String,
+    port: u16,
     databases: AtomicU32,
-    _shell: Child,
+    shell: Mutex<(Child, BufReader<ChildStdout>)>,
+}
+
+/// Where a server listens beside its Unix socket.
+pub enum Over<'a> {
+    /// Nowhere.
+    Socket,
+    /// On a port, without TLS.
+    Plain,
+    /// On a port, with and without TLS.
+    Tls(Tls<'a>),
+}
+
+/// How a server speaks TLS.
+pub struct Tls<'a> {
+    /// What it shows.
+    pub identity: &'a Identity,
+    /// Whose clients it believes.
+    pub authority: &'a Authority,
+    /// Whether who comes over TCP must come with TLS and a certificate of the authority's.
+    pub demands_certificate: bool,
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    /// Its clients are cut off, what is committed is on disk.
+    Fast,
+    /// As a crash does it: it recovers at its next start.
+    Immediate,
 }
 
 impl PostgresServer {
     /// Starts one and waits until it takes connections.
     pub fn start() -> Self {
+        Self::with(&[], &Over::Socket)
+    }
+
+    /// With settings of `postgresql.conf`.
+    pub fn with(settings: &[(&str, &str)], over: &Over<'_>) -> Self {
+        let settings: String = settings.iter().map(|(name, value)| format!("{name} = '{value}'\n")).collect();
+        // It takes no port 0, so a port that was free a moment ago is asked for.
+        let free = || TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let started = match over {
+            Over::Socket => Self::try_start(&settings, 5432, over),
+            Over::Plain | Over::Tls(_) => (0..5).find_map(|_| Self::try_start(&settings, free(), over)),
+        };
+        started.expect("a server; is postgresql-15 installed (`cargo xtask setup`)?")
+    }
+
+    fn try_start(settings: &str, port: u16, over: &Over<'_>) -> Option<Self> {
         let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
         let mut shell = if root { Command::new("runuser") } else { Command::new("sh") };
         if root {
             shell.args(["-u", "postgres", "--", "sh"]);
         }
         shell.args(["-c", SCRIPT]).current_dir("/").env("TZ", "UTC");
+        shell.env("SETTINGS", settings).env("PORT", port.to_string());
+        let text = |path| std::fs::read_to_string(path).expect("a PEM file");
+        shell.env("LISTEN", if matches!(over, Over::Socket) { "" } else { "127.0.0.1" });
+        if let Over::Tls(Tls { identity, authority, demands_certificate }) = over {
+            let access = match demands_certificate {
+                true => "hostssl all all 127.0.0.1/32 trust clientcert=verify-ca\nhost all all all reject",
+                false => "host all all 127.0.0.1/32 trust",
+            };
+            shell.env("TLS_ACCESS", access).env("TLS_KEY", text(&identity.key));
+            shell
+                .env("TLS_CERTIFICATE", text(&identity.certificate))
+                .env("TLS_AUTHORITY", text(&authority.certificate()));
+        }
         let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut output = BufReader::new(shell.stdout.take().expect("its output"));
         let mut line = String::new();
-        let output = shell.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut line).expect("a line");
-        let started = line.trim_end().split_once(' ');
-        let (folder, bin) = started.expect("a server; is postgresql-15 installed (`cargo xtask setup`)?");
-        Self { folder: folder.to_owned(), bin: bin.to_owned(), databases: AtomicU32::new(0), _shell: shell }
+        output.read_line(&mut line).expect("a line");
+        let Some((folder, bin)) = line.trim_end().split_once(' ') else {
+            shell.wait().expect("an end");
+            return None;
+        };
+        let (folder, bin) = (folder.to_owned(), bin.to_owned());
+        Some(Self { folder, bin, port, databases: AtomicU32::new(0), shell: Mutex::new((shell, output)) })
     }
 
-    /// How to connect to a database.
+    /// How to connect to a database, over the Unix socket.
     pub fn url(&self, database: &str) -> String {
-        format!("host={} user=claimd dbname={database}", self.folder)
+        format!("host={} port={} user=claimd dbname={database}", self.folder, self.port)
+    }
+
+    /// The port on 127.0.0.1 of a server that has one.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its program files are.
+    pub fn bin(&self) -> &str {
+        &self.bin
+    }
+
+    /// Stops it; what is asked of it until [`PostgresServer::start_again`] fails.
+    pub fn stop(&self, how: Stop) {
+        self.ask(match how {
+            Stop::Fast => "INT",
+            Stop::Immediate => "QUIT",
+        });
+    }
+
+    /// Starts it after a stop, on the same data and addresses.
+    pub fn start_again(&self) {
+        self.ask("start");
+    }
+
+    fn ask(&self, what: &str) {
+        let mut shell = self.shell.lock().expect("no panic before");
+        let (shell, output) = &mut *shell;
+        writeln!(shell.stdin.as_mut().expect("its input"), "{what}").expect("asked");
+        let mut line = String::new();
+        output.read_line(&mut line).expect("a line");
+        assert_eq!(line, "done\n", "{what}");
     }
 
     /// The name of a new, empty database.
     pub fn database(&self) -> String {
         let name = format!("rule{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
+        // Two at once copy one template.
+        eventually("a database is made", || {
             let mut command = Command::new(format!("{}/createdb", self.bin));
-            command.args([
-                "-h",
-                &self.folder,
-                "-U",
-                "claimd",
-                "--maintenance-db",
-                "postgres",
-                "-S",
-                "file_copy",
-                &name,
-            ]);
+            command.args(["-h", &self.folder, "-p", &self.port.to_string(), "-U", "claimd"]);
+            command.args(["--maintenance-db", "postgres", "-S", "file_copy", &name]);
             let output = command.output().expect("createdb");
-            if output.status.success() {
-                return name;
-            }
-            // Two at once copy one template.
-            assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&output.stderr));
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
+            output.status.success().then_some(())
+        });
+        name
     }
 }

@@ -1,12 +1,14 @@
 //! The audit log of several nodes: positions that are committed in another order than they were drawn.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use claim::TenantId;
 use claim::audit::{AuditFilter, AuditLog, Break, ChainCheck};
 use registry::PostgresRegistry;
 use testkit::audit_battery;
+use testkit::wait::until;
 use tokio_postgres::Client;
 
 use crate::server::{Server, server};
@@ -97,20 +99,24 @@ async fn writers_that_overlap_and_nodes_that_seal_at_once_make_one_whole_chain()
         nodes.push(server().open(&database).await);
     }
     let tenant = TenantId::random();
+    let (drawn, at_work) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(WRITERS)));
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
         let client = server().client(&database).await;
+        let (drawn, at_work) = (Arc::clone(&drawn), Arc::clone(&at_work));
         writers.spawn(async move {
             for n in 0..ROWS {
                 client.batch_execute("BEGIN").await.expect("begun");
                 happens(&client, tenant).await;
-                // So that others draw positions and commit in between.
+                let before = drawn.fetch_add(1, Ordering::Relaxed) + 1;
                 if (n + writer) % 3 == 0 {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    let others = || drawn.load(Ordering::Relaxed) > before || at_work.load(Ordering::Relaxed) == 1;
+                    until("others draw positions in between", || async { others().then_some(()) }).await;
                 }
                 happens(&client, tenant).await;
                 client.batch_execute(if n % 7 == 0 { "ROLLBACK" } else { "COMMIT" }).await.expect("over");
             }
+            at_work.fetch_sub(1, Ordering::Relaxed);
         });
     }
     let (ended, end) = tokio::sync::watch::channel(false);

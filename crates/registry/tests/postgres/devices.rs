@@ -8,6 +8,7 @@ use claim::ports::{AssignOwner, Assignment, ClaimTarget, DeviceRegistry, Freshne
 use claim::{CustomerId, DeviceId, Keyring, ListingId, SecretDigest, TenantId, Timestamp, UserId};
 use registry::PostgresRegistry;
 use testkit::registry_battery::{self, Stage};
+use testkit::wait::until;
 use testkit::{at, origin, outbox_battery};
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
@@ -241,11 +242,8 @@ async fn an_event_of_one_node_wakes_the_others() {
     let stage = Postgres::with_patience(server(), &database, Duration::from_secs(30)).await;
     let other = server().open(&database).await;
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    while stage.client.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0) < 2 {
-        assert!(std::time::Instant::now() < deadline, "they do not listen");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let listening = async || stage.client.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0);
+    until("both listen", || async { (listening().await == 2).then_some(()) }).await;
     let wake = other.wake();
     outbox_battery::Stage::happens(&stage, at(1)).await;
     tokio::time::timeout(Duration::from_secs(60), wake).await.expect("woken");

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use claim::applications::By;
 use claim::directory::{
@@ -10,6 +11,7 @@ use claim::directory::{
 use claim::owner::Authority;
 use claim::{DeviceName, TenantId, UserId};
 use registry::PostgresRegistry;
+use testkit::wait::until;
 use testkit::{at, directory_battery, gateways_battery};
 
 use crate::server::server;
@@ -228,17 +230,25 @@ async fn no_session_outlives_a_changed_password() {
         let first = RefreshSession { digest: digest(0), account, family: [round; 16], expires_at: at(100) };
         nodes[0].open_session(first).await.expect("opened");
         // One goes on with its session until it is told that there is none, while the other changes the password.
-        let went_on = at_once(&nodes, move |node, n| async move {
-            if n == 1 {
-                tokio::time::sleep(std::time::Duration::from_millis(u64::from(round))).await;
-                return node.set_password(account, "other".to_owned()).await.map(|()| 0);
+        let rotated = Arc::new(AtomicU8::new(0));
+        let went_on = at_once(&nodes, move |node, n| {
+            let rotated = Arc::clone(&rotated);
+            async move {
+                if n == 1 {
+                    // Each round a little later.
+                    let late = || async { (rotated.load(Ordering::Relaxed) >= round).then_some(()) };
+                    until("the session goes on", late).await;
+                    return node.set_password(account, "other".to_owned()).await.map(|()| 0);
+                }
+                let mut n = 0;
+                while n < 254
+                    && node.rotate_session(digest(n), digest(n + 1), at(100), at(1)).await? != RefreshUse::Unknown
+                {
+                    n += 1;
+                    rotated.store(n, Ordering::Relaxed);
+                }
+                Ok(n)
             }
-            let mut n = 0;
-            while n < 254 && node.rotate_session(digest(n), digest(n + 1), at(100), at(1)).await? != RefreshUse::Unknown
-            {
-                n += 1;
-            }
-            Ok(n)
         });
         let last = went_on.await[0].clone().expect("no failure");
         assert!(last < 254, "it never ended");

@@ -7,6 +7,7 @@ use claim::ports::{Assignment, DeviceRegistry, WriteError};
 use claim::{CustomerId, DeviceId, TenantId};
 use testkit::at;
 use testkit::registry_battery::Stage;
+use testkit::wait::until;
 
 use crate::devices::Postgres;
 use crate::server::{Server, server};
@@ -15,15 +16,13 @@ use crate::server::{Server, server};
 async fn waits(stage: &Postgres, kind: &str) {
     let sql = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND \
          application_name = 'claimd' AND (wait_event_type = $1 OR wait_event = $1) AND state = 'active')";
-    for _ in 0..3_000 {
+    let waiting = || async {
         // The client may be inside a transaction, which would see the same again and again.
         stage.client.query("SELECT pg_stat_clear_snapshot()", &[]).await.expect("cleared");
-        if stage.client.query_one(sql, &[&kind]).await.expect("an answer").get(0) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("nobody waits for {kind}");
+        let waits: bool = stage.client.query_one(sql, &[&kind]).await.expect("an answer").get(0);
+        waits.then_some(())
+    };
+    until(&format!("somebody waits for {kind}"), waiting).await;
 }
 
 async fn cut(stage: &Postgres) {

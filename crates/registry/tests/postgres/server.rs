@@ -1,11 +1,12 @@
 //! One PostgreSQL server for the test binary, a fresh database for each rule.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claim::{MasterKey, Secret};
 use registry::{OpenError, PostgresConfig, PostgresRegistry};
 use testkit::postgres::PostgresServer;
+use testkit::wait::until;
 use tokio_postgres::{Client, NoTls};
 
 pub(crate) struct Server(PostgresServer);
@@ -28,17 +29,10 @@ impl Server {
 
     /// A client without anything of ours in between.
     pub(crate) async fn client(&self, database: &str) -> Client {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            match tokio_postgres::connect(&self.url(database), NoTls).await {
-                Ok((client, connection)) => {
-                    tokio::spawn(connection);
-                    return client;
-                }
-                Err(error) => assert!(Instant::now() < deadline, "no server: {error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let made = until("a client", || async { tokio_postgres::connect(&self.url(database), NoTls).await.ok() });
+        let (client, connection) = made.await;
+        tokio::spawn(connection);
+        client
     }
 
     /// The name of a new, empty database.
