@@ -16,7 +16,14 @@ pub struct Config {
     /// The database file, absolute or below the data folder; with `sqlite`.
     pub path: String,
     /// `postgresql://user@host:5432/database`, or `host=… dbname=…`; the password may be in it; with `postgres`.
+    /// `sslmode` in it says how much TLS there is, as in libpq (`postgres/tls.rs`).
     pub url: String,
+    /// Whose certificates are believed, a PEM file; empty: nobody's is looked at; with `postgres`.
+    pub tls_ca_file: String,
+    /// The certificate this shows to the server, with its chain, a PEM file; empty: none; with `postgres`.
+    pub tls_certificate_file: String,
+    /// Its key, a PEM file of mode 0600; with `postgres`.
+    pub tls_key_file: String,
     /// Connections at the most; with `postgres`.
     pub connections: usize,
     /// Changes that may wait for the writer; more are refused as unavailable; with `sqlite`, as the two below.
@@ -49,6 +56,9 @@ impl Default for Config {
             backend: Backend::Sqlite,
             path: "registry.db".to_owned(),
             url: String::new(),
+            tls_ca_file: String::new(),
+            tls_certificate_file: String::new(),
+            tls_key_file: String::new(),
             connections: 16,
             queue: 65_536,
             group: 1_024,
@@ -64,6 +74,9 @@ impl Config {
     pub fn postgres(&self) -> PostgresConfig {
         PostgresConfig {
             url: Secret::new(self.url.clone()),
+            tls_ca_file: self.tls_ca_file.clone(),
+            tls_certificate_file: self.tls_certificate_file.clone(),
+            tls_key_file: self.tls_key_file.clone(),
             connections: self.connections,
             lookup_entries: self.lookup_entries,
             lookup_age: self.lookup_age,

@@ -61,6 +61,7 @@ mod reads;
 mod roles;
 mod rows;
 mod schema;
+mod tls;
 mod waking;
 mod write;
 
@@ -72,8 +73,8 @@ use std::time::Duration;
 use claim::{Keyring, MasterKey};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::sync::{Notify, RwLock};
-use tokio_postgres::NoTls;
 use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
 use crate::keys::RootFault;
@@ -110,7 +111,8 @@ struct Core {
     told: Notify,
 }
 
-const CHECK: &str = "check the address, the user and the password, and that the server takes connections";
+const CHECK: &str = "check the address, the user, the password, with TLS `sslmode` and `registry.tls_ca_file`, and that the \
+     server takes connections";
 
 impl PostgresRegistry {
     /// Connects, making or migrating the schema. `master` seals; `before` is the key before it, while a rotation is not at
@@ -121,8 +123,8 @@ impl PostgresRegistry {
         before: Option<&MasterKey>,
         patience: Duration,
     ) -> Result<Arc<Self>, OpenError> {
-        let server = server_of(config, patience)?;
-        let place = place_of(&server);
+        let server = Server::of(config, patience)?;
+        let place = server.place();
         let error = |what: String, next| OpenError { path: place.clone(), what, next };
         let pool = pool(server.clone(), config.connections.max(1), patience)
             .map_err(|fault| error(format!("has no pool: {fault}"), CHECK))?;
@@ -210,35 +212,43 @@ async fn prepare(core: &Core, sealer: &Sealer) -> Result<(Keyring, bool), (Strin
     Ok(keyring)
 }
 
-fn server_of(config: &PostgresConfig, patience: Duration) -> Result<tokio_postgres::Config, OpenError> {
-    let mut server = tokio_postgres::Config::from_str(config.url.expose()).map_err(|_| OpenError {
-        path: PathBuf::from("postgresql"),
+/// How the database is reached.
+#[derive(Clone)]
+struct Server {
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+}
+
+impl Server {
+    fn of(config: &PostgresConfig, patience: Duration) -> Result<Self, OpenError> {
+        let error = |(what, next)| OpenError { path: PathBuf::from("postgresql"), what, next };
+        let (mode, url) = tls::Mode::of(config.url.expose(), !config.tls_ca_file.is_empty()).map_err(error)?;
         // The parser's own words may hold the password.
-        what: "is not an address".to_owned(),
-        next: "write `postgresql://user@host:5432/database`; the password may be in it",
-    })?;
-    server.connect_timeout(patience).tcp_user_timeout(patience).keepalives_idle(Duration::from_secs(30));
-    server.target_session_attrs(TargetSessionAttrs::ReadWrite).application_name("claimd");
-    Ok(server)
+        let next = "write `postgresql://user@host:5432/database`; the password may be in it";
+        let mut server =
+            tokio_postgres::Config::from_str(&url).map_err(|_| error(("is not an address".to_owned(), next)))?;
+        server.connect_timeout(patience).tcp_user_timeout(patience);
+        server.keepalives_idle(Duration::from_secs(30)).keepalives_interval(patience).keepalives_retries(3);
+        server.target_session_attrs(TargetSessionAttrs::ReadWrite).application_name("claimd");
+        let tls = tls::connector(&mut server, mode, config).map_err(error)?;
+        Ok(Self { config: server, tls })
+    }
+
+    /// Its name in messages: hosts and database, never the password.
+    fn place(&self) -> PathBuf {
+        use tokio_postgres::config::Host;
+        let host = |host: &Host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        };
+        let hosts: Vec<String> = self.config.get_hosts().iter().map(host).collect();
+        PathBuf::from(format!("postgresql {}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default()))
+    }
 }
 
-/// The server's name in messages: hosts and database, never the password.
-fn place_of(server: &tokio_postgres::Config) -> PathBuf {
-    use tokio_postgres::config::Host;
-    let host = |host: &Host| match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
-    };
-    let hosts: Vec<String> = server.get_hosts().iter().map(host).collect();
-    PathBuf::from(format!("postgresql {}/{}", hosts.join(","), server.get_dbname().unwrap_or_default()))
-}
-
-fn pool(
-    server: tokio_postgres::Config,
-    connections: usize,
-    patience: Duration,
-) -> Result<Pool, deadpool_postgres::BuildError> {
-    let manager = Manager::from_config(server, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+fn pool(server: Server, connections: usize, patience: Duration) -> Result<Pool, deadpool_postgres::BuildError> {
+    let manager =
+        Manager::from_config(server.config, server.tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     let ms = patience.as_millis();
     let bounds = format!("SET statement_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}");
     Pool::builder(manager)

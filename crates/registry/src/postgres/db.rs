@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use claim::Unavailable;
 use claim::directory::DirectoryError;
-use deadpool_postgres::Object;
+use deadpool_postgres::{HookError, Object, PoolError};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
@@ -36,13 +36,19 @@ impl fmt::Display for Fault {
             Self::Database(error) => match error.as_db_error() {
                 // Its detail may quote a row.
                 Some(error) => write!(f, "{} ({})", error.message(), error.code().code()),
-                None => write!(f, "{error}"),
+                None => f.write_str(&said(error)),
             },
             Self::NoConnection(error) => write!(f, "no connection: {error}"),
             Self::Damaged(what) => write!(f, "a row is damaged: {what}"),
             Self::Overtaken => f.write_str("somebody else was faster"),
         }
     }
+}
+
+/// An error with its causes. None of them holds an address or a password.
+pub(super) fn said(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl From<Error> for Fault {
@@ -110,7 +116,12 @@ pub(crate) struct Db {
 
 impl Core {
     pub(super) async fn borrow(&self) -> Result<Db, Fault> {
-        let connection = self.pool.get().await.map_err(|error| Fault::NoConnection(error.to_string()))?;
+        let connection = self.pool.get().await.map_err(|error| {
+            Fault::NoConnection(match &error {
+                PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => said(error),
+                error => error.to_string(),
+            })
+        })?;
         Ok(Db { connection: Some(connection), failed: AtomicBool::new(false) })
     }
 }

@@ -4,14 +4,15 @@
 //! A transaction that notifies takes a lock of the whole database at its commit. So no change does: one task does it for all
 //! changes of the node, so many times a second at the most.
 
+use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::AsyncMessage;
 
-use super::Core;
+use super::{Core, Fault, Server};
 
 /// From one notification of a node to its next.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -25,7 +26,7 @@ pub(super) struct Waking {
 }
 
 impl Waking {
-    pub(super) fn start(core: &Arc<Core>, server: tokio_postgres::Config) -> Self {
+    pub(super) fn start(core: &Arc<Core>, server: Server) -> Self {
         Self { tasks: [tokio::spawn(tell(Arc::clone(core))), tokio::spawn(hear(Arc::clone(core), server))] }
     }
 }
@@ -44,7 +45,7 @@ async fn tell(core: Arc<Core>) {
             let db = core.borrow().await?;
             db.batch(&format!("NOTIFY {CHANNEL}")).await?;
             db.give_back();
-            Ok::<_, super::Fault>(())
+            Ok::<_, Fault>(())
         };
         if let Ok(Err(fault)) = tokio::time::timeout(core.patience, told).await {
             tracing::debug!(%fault, "the other nodes were not told of an event");
@@ -53,31 +54,39 @@ async fn tell(core: Arc<Core>) {
     }
 }
 
-/// Listens, on a connection of its own.
-async fn hear(core: Arc<Core>, server: tokio_postgres::Config) {
+/// Listens, on a connection of its own. A server that cannot notify, or something before it that does not pass it on, is no
+/// fault: everyone looks each second anyway.
+async fn hear(core: Arc<Core>, server: Server) {
+    let mut said_before = String::new();
     loop {
-        if let Err(error) = listen(&core, &server).await {
-            tracing::debug!(%error, "not listening for events of other nodes");
+        let Err(fault) = listen(&core, &server).await;
+        let what = fault.to_string();
+        if what != said_before {
+            tracing::warn!(fault = what, "not listening for events of other nodes; looking each second goes on");
+            said_before = what;
         }
         tokio::time::sleep(RECONNECT).await;
-        // For what was missed meanwhile.
-        core.shared.wake.notify_waiters();
     }
 }
 
 /// Until the connection ends.
-async fn listen(core: &Core, server: &tokio_postgres::Config) -> Result<(), tokio_postgres::Error> {
-    let (client, mut connection) = server.connect(NoTls).await?;
+async fn listen(core: &Core, server: &Server) -> Result<Infallible, Fault> {
+    let late = |_| Fault::NoConnection("no answer in time".to_owned());
+    let connecting = tokio::time::timeout(core.patience, server.config.connect(server.tls.clone()));
+    let (client, mut connection) = connecting.await.map_err(late)??;
     let messages = async {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             if let AsyncMessage::Notification(_) = message? {
                 core.shared.wake.notify_waiters();
             }
         }
-        Ok(())
+        Err(Fault::NoConnection("the connection has ended".to_owned()))
     };
     let subscription = async {
-        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        let sql = format!("LISTEN {CHANNEL}");
+        tokio::time::timeout(core.patience, client.batch_execute(&sql)).await.map_err(late)??;
+        // For what was missed before.
+        core.shared.wake.notify_waiters();
         // The client lives as long as its connection is to.
         pending().await
     };

@@ -11,3 +11,4 @@ mod listings;
 mod roles;
 mod schema;
 mod server;
+mod tls;
