@@ -181,15 +181,56 @@ impl PostgresServer {
 
     /// The name of a new, empty database.
     pub fn database(&self) -> String {
+        self.copy("template1")
+    }
+
+    /// The name of a new database with what is in `template`, to which nobody may be connected.
+    pub fn copy(&self, template: &str) -> String {
         let name = format!("rule{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.copy_to(template, &name);
+        name
+    }
+
+    /// The same, under a name that is free.
+    pub fn copy_to(&self, template: &str, name: &str) {
         // Two at once copy one template.
         eventually("a database is made", || {
-            let mut command = Command::new(format!("{}/createdb", self.bin));
-            command.args(["-h", &self.folder, "-p", &self.port.to_string(), "-U", "claimd"]);
-            command.args(["--maintenance-db", "postgres", "-S", "file_copy", &name]);
-            let output = command.output().expect("createdb");
-            output.status.success().then_some(())
+            let mut command = self.program("createdb");
+            command.args(["--maintenance-db", "postgres", "-S", "wal_log", "-T", template, name]);
+            command.output().expect("createdb").status.success().then_some(())
         });
-        name
+    }
+
+    /// Makes a database new and empty again, which is much less work than removing it and making another; whoever is connected
+    /// is not any more.
+    pub fn empty(&self, name: &str) {
+        let others = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.say(
+            name,
+            &format!("SET client_min_messages = warning; {others}; DROP SCHEMA public CASCADE; CREATE SCHEMA public"),
+        );
+    }
+
+    /// Removes a database; whoever is connected is not any more.
+    pub fn drop_database(&self, name: &str) {
+        let output = self.program("dropdb").args(["--force", "--maintenance-db", "postgres", name]).output();
+        let output = output.expect("dropdb");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Runs SQL in a database, for looking and for harm: a line a row, with `|` between its values.
+    pub fn say(&self, database: &str, sql: &str) -> String {
+        let mut command = self.program("psql");
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]);
+        let output = command.output().expect("psql");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(format!("{}/{name}", self.bin));
+        command.args(["-h", &self.folder, "-p", &self.port.to_string(), "-U", "claimd"]);
+        command
     }
 }

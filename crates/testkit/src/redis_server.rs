@@ -13,6 +13,8 @@ pub struct RedisServer {
     folder: tempfile::TempDir,
     options: Vec<(String, String)>,
     child: Option<Child>,
+    /// Ends it when this process has ended.
+    heir: Option<Child>,
 }
 
 impl RedisServer {
@@ -24,9 +26,23 @@ impl RedisServer {
     /// With settings of `redis.conf`, such as `("maxmemory-policy", "allkeys-lru")`.
     pub fn with(options: &[(&str, &str)]) -> Self {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut server = Self { folder: tempfile::tempdir().expect("a temporary folder"), options, child: None };
+        let mut server =
+            Self { folder: tempfile::tempdir().expect("a temporary folder"), options, child: None, heir: None };
         server.start_again();
         server
+    }
+
+    /// Ended with this process, however that ends: for a server that nobody drops, such as one in a `static`.
+    /// To be started again it is not.
+    pub fn for_the_process(mut self) -> Self {
+        let id = self.child.as_ref().expect("a server").id().to_string();
+        // Its standard input ends with this process.
+        let script = r#"read -r _; kill -KILL "$0"; rm -rf "$1""#;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, &id]).arg(self.folder.path());
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.heir = Some(shell.spawn().expect("a shell"));
+        self
     }
 
     /// Where it listens, as claimd is told.
