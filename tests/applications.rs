@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::tools::no_file_has;
 use crate::harness::{Answer, Client, Server, World};
 
 const APPLICATIONS: &str = "/api/claimd/v1/applications";
@@ -187,7 +186,7 @@ fn no_code_is_in_the_log_the_audit_the_files_or_a_refusal() {
     assert_eq!(server.stop(), Some(0));
     heard.push(server.log());
     assert!(heard.iter().all(|text| !text.to_uppercase().contains(MARK)), "{heard:#?}");
-    no_file_has(&server.data_dir(), &[MARK.as_bytes()]);
+    server.nothing_stored_has(&[MARK.as_bytes()]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::desk::Desk;
-use crate::harness::tools::{no_file_has, program, run, said};
+use crate::harness::tools::{program, run, said};
 use crate::harness::{Answer, Client, eventually};
 
 const IMPORTS: &str = "/api/claimd/v1/applications/spring-26/imports";
@@ -389,7 +389,7 @@ fn no_code_or_key_of_an_import_is_in_the_log_the_audit_the_files_or_a_refusal() 
     let path = format!("/api/claimd/v1/imports/{}", job["id"].as_str().expect("an id"));
     let raw_key = [0xde_u8, 0xad, 0xbe, 0xef, 0xde, 0xad, 0xbe, 0xef];
     let marks = [MARK.as_bytes(), KEY.as_bytes(), &raw_key];
-    no_file_has(&desk.server.data_dir(), &marks);
+    desk.server.nothing_stored_has(&marks);
     desk.server.launch();
     let maker = self::maker(&desk);
     heard.push(ended(&maker, &job).to_string());
@@ -399,7 +399,7 @@ fn no_code_or_key_of_an_import_is_in_the_log_the_audit_the_files_or_a_refusal() 
     assert_eq!(desk.server.stop(), Some(0));
     heard.push(desk.server.log());
     assert!(heard.iter().all(|text| !text.to_uppercase().contains(MARK) && !text.to_uppercase().contains(KEY)));
-    no_file_has(&desk.server.data_dir(), &marks);
+    desk.server.nothing_stored_has(&marks);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod imports;
 mod key_rotation;
 mod limits;
 mod manifests;
+mod modes;
 mod mqtt_rules;
 mod owners;
 mod postgres;

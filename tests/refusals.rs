@@ -246,9 +246,7 @@ fn unavailable_and_healed() {
     let [five, three, other] = ["five", "three", "other"].map(|name| world.device(name));
     let mut mqtt5 = Mqtt::connect(&server.mqtt, Version::V5, &five.token);
     let mut mqtt311 = Mqtt::connect(&server.mqtt, Version::V311, &three.token);
-    let database = rusqlite::Connection::open(server.data_dir().join("registry.db")).expect("the database");
-    database.busy_timeout(crate::harness::PATIENCE).expect("a time-out");
-    rename(&database, "device", "device_away");
+    server.stores.rename_table("device", "device_away");
 
     let Heard::PubAck { code, properties, .. } = mqtt5.ask(CLAIM, b"{}") else { panic!("no PUBACK") };
     assert_eq!(code, 0x83);
@@ -265,17 +263,11 @@ fn unavailable_and_healed() {
     assert!(answer.status == 503 && answer.header("Retry-After").is_some(), "{answer:?}");
     problem("problem_unavailable", &answer);
 
-    rename(&database, "device_away", "device");
+    server.stores.rename_table("device_away", "device");
     assert!(
         matches!(mqtt5.ask(CLAIM, b"{}"), Heard::PubAck { code: 0, .. }),
         "the session was kept, and it heals alone"
     );
     assert_eq!(http_claim(&server, &other).status, 200);
     assert_eq!(world.alice.client.claim("five", "").status, 200);
-}
-
-fn rename(database: &rusqlite::Connection, from: &str, to: &str) {
-    // The old way of renaming leaves references by name alone, so that it can be undone.
-    database.execute_batch("PRAGMA legacy_alter_table = ON; PRAGMA foreign_keys = OFF").expect("a pragma");
-    database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).expect("renamed");
 }

@@ -2,7 +2,9 @@
 
 pub mod coap;
 pub mod desk;
+pub mod embedded_only;
 pub mod live;
+pub mod mode;
 pub mod mqtt;
 pub mod postgres;
 pub mod server;
@@ -10,6 +12,7 @@ pub mod tools;
 pub mod world;
 
 pub use coap::Coap;
+pub use mode::Stores;
 pub use mqtt::{Heard, Mqtt, Version};
 pub use server::{PATIENCE, Server, eventually};
 pub use world::{Answer, Client, Made, World};

@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use testkit::postgres::PostgresServer;
 
-fn server() -> &'static PostgresServer {
+/// The server.
+pub fn server() -> &'static PostgresServer {
     static SERVER: OnceLock<PostgresServer> = OnceLock::new();
     SERVER.get_or_init(PostgresServer::start)
 }
@@ -13,12 +14,4 @@ fn server() -> &'static PostgresServer {
 pub fn settings() -> [(&'static str, String); 2] {
     let url = server().url(&server().database());
     [("CLAIMD_REGISTRY__BACKEND", "postgres".to_owned()), ("CLAIMD_REGISTRY__URL", url)]
-}
-
-/// The settings of every install when the whole run is on PostgreSQL.
-pub fn of_the_run() -> Vec<(String, String)> {
-    match std::env::var("E2E_REGISTRY").as_deref() {
-        Ok("postgres") => settings().map(|(key, value)| (key.to_owned(), value)).into(),
-        _ => Vec::new(),
-    }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::postgres;
+use super::embedded_only::EMBEDDED_ONLY;
+use super::mode::{Mode, Stores, hex};
 use super::tools::no_file_has;
 
 pub use testkit::wait::{PATIENCE, eventually};
@@ -19,6 +20,7 @@ pub struct Server {
     child: Option<Child>,
     folder: tempfile::TempDir,
     env: Vec<(String, String)>,
+    pub stores: Stores,
     pub mqtt: String,
     pub ws: String,
     pub coap: String,
@@ -27,13 +29,31 @@ pub struct Server {
 }
 
 impl Server {
-    /// On defaults, but for ports given by the system; with E2E_REGISTRY=postgres on a PostgreSQL database of its own.
+    /// On defaults, but for ports given by the system and for stores as the run's mode says; see `mode.rs`.
     pub fn start() -> Self {
         Self::with(&[])
     }
 
     /// With settings such as `("CLAIMD_CLAIM__ALLOW_BY_DEFAULT", "false")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::on(Mode::of_the_run(), settings)
+    }
+
+    /// On SQLite and memory in either mode, for `test`, which is on the list of those that are about them.
+    #[allow(dead_code, reason = "the list may be empty")]
+    pub fn embedded(test: &str, settings: &[(&str, &str)]) -> Self {
+        let listed = EMBEDDED_ONLY.iter().any(|(name, _)| *name == test);
+        assert!(listed, "`{test}` is not in tests/harness/embedded_only.rs");
+        Self::on(Mode::Embedded, settings)
+    }
+
+    fn on(mode: Mode, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // What a test says of a store, it says of all of it.
+        let named = |store: &str| settings.iter().any(|(key, _)| *key == format!("{store}BACKEND"));
+        let own: Vec<&str> = STORES.into_iter().filter(|store| named(store)).collect();
+        let all = own.len() == STORES.len();
+        let stores = if all { Stores::OfTheTest } else { Stores::new(mode, data_dir(&folder)) };
         let mut env: Vec<(String, String)> = [
             ("CLAIMD_MQTT__BIND", "127.0.0.1:0"),
             ("CLAIMD_MQTT__WS_BIND", "127.0.0.1:0"),
@@ -46,12 +66,13 @@ impl Server {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .to_vec();
-        env.extend(postgres::of_the_run());
+        env.extend(stores.settings().into_iter().filter(|(key, _)| !own.iter().any(|store| key.starts_with(store))));
         env.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let mut server = Self {
             child: None,
-            folder: tempfile::tempdir().expect("a temporary folder"),
+            folder,
             env,
+            stores,
             mqtt: String::new(),
             ws: String::new(),
             coap: String::new(),
@@ -63,7 +84,7 @@ impl Server {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        data_dir(&self.folder)
     }
 
     pub fn pid(&self) -> u32 {
@@ -180,7 +201,28 @@ impl Server {
             assert!(!log.contains(mark), "`{mark}` is in the log:\n{log}");
         }
         if self.data_dir().join("lock").is_file() {
-            no_file_has(&self.data_dir(), &MARKS.map(str::as_bytes));
+            self.nothing_stored_has(&MARKS.map(str::as_bytes));
         }
     }
+
+    /// Looks for secrets, in any letter case, in every file of the data folder and in the shared stores.
+    pub fn nothing_stored_has(&self, marks: &[&[u8]]) {
+        no_file_has(&self.data_dir(), marks);
+        let contents = self.stores.contents().to_ascii_lowercase();
+        for mark in marks {
+            let mark = mark.to_ascii_lowercase();
+            // The registry shows bytes as hexadecimal.
+            for mark in [hex(&mark).into_bytes(), mark] {
+                let found = contents.windows(mark.len()).any(|window| window == mark);
+                assert!(!found, "a secret is in the shared stores: `{}`", String::from_utf8_lossy(&mark));
+            }
+        }
+    }
+}
+
+/// How the settings of the two stores begin.
+const STORES: [&str; 2] = ["CLAIMD_REGISTRY__", "CLAIMD_CLAIM_CACHE__"];
+
+fn data_dir(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("data")
 }

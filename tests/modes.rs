@@ -1,0 +1,21 @@
+//! The suite runs in both modes, but for what is listed.
+
+use crate::harness::embedded_only::EMBEDDED_ONLY;
+use crate::harness::tools::root;
+
+#[test]
+fn what_runs_on_the_embedded_stores_alone_is_listed_and_nothing_else_is() {
+    let tests = std::fs::read_dir(root().join("tests")).expect("the tests");
+    let files = tests.map(|entry| entry.expect("an entry").path());
+    let files = files.filter(|path| path.is_file() && !path.ends_with("modes.rs"));
+    let sources: Vec<String> = files.map(|path| std::fs::read_to_string(path).expect("a source")).collect();
+    let count = |text: &str| sources.iter().map(|source| source.matches(text).count()).sum::<usize>();
+    for (test, reason) in EMBEDDED_ONLY {
+        assert_eq!(count(&format!("fn {test}()")), 1, "`{test}` is no test");
+        assert_eq!(count(&format!("Server::embedded(\"{test}\"")), 1, "`{test}` runs in both modes");
+        assert!(!reason.is_empty());
+    }
+    assert_eq!(count("Server::embedded("), EMBEDDED_ONLY.len(), "the list and the tests agree");
+    let around = ["REGISTRY__BACKEND\", \"sqlite", "CLAIM_CACHE__BACKEND\", \"memory"];
+    assert_eq!(around.map(count), [0, 0], "no test gets around the mode");
+}
