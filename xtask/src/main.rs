@@ -2,7 +2,7 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `test` | installs what the tests need and says so, runs every gate, then every test |
+//! | `test` | installs what the tests need and says so, runs every gate, then every test, the end-to-end tests in both modes |
 //! | `gates` | formatting, clippy, layers, papers, docs, licences; no tests |
 //! | `layers` | holds the dependencies of the crates against the table in ARCHITECTURE.md |
 //! | `papers` | checks that files and tests named in the papers exist |
@@ -13,6 +13,7 @@ mod bench;
 mod gates;
 mod layers;
 mod licences;
+mod modes;
 mod papers;
 mod setup;
 
@@ -47,12 +48,14 @@ fn test(filter: &[String]) -> Result<(), String> {
     gates::all()?;
     say("== examples");
     run(&mut cargo(&["build", "--package", "claimd", "--examples"]))?;
+    // It must not hide what the others find.
+    let shared = modes::shared(filter);
     say("== tests");
     let mut tests = cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
     if !filter.is_empty() {
         tests.arg("--").args(filter);
     }
-    run(&mut tests)
+    run(&mut tests).and(shared)
 }
 
 fn root() -> PathBuf {
