@@ -10,6 +10,7 @@ pub mod cache_battery;
 pub mod corpus;
 pub mod directory_battery;
 pub mod fakes;
+pub mod fault_proxy;
 pub mod fixtures;
 pub mod gateways_battery;
 pub mod imports_battery;

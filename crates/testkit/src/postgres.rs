@@ -6,6 +6,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -140,6 +141,11 @@ impl PostgresServer {
         };
         let (folder, bin) = (folder.to_owned(), bin.to_owned());
         Some(Self { folder, bin, port, databases: AtomicU32::new(0), shell: Mutex::new((shell, output)) })
+    }
+
+    /// The socket on which it listens.
+    pub fn socket(&self) -> PathBuf {
+        PathBuf::from(&self.folder).join(format!(".s.PGSQL.{}", self.port))
     }
 
     /// How to connect to a database, over the Unix socket.

@@ -101,7 +101,8 @@ impl RedisServer {
         assert!(Command::new("/bin/kill").args([signal, &id]).status().expect("kill").success());
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The socket on which it listens.
+    pub fn socket(&self) -> PathBuf {
         self.file("redis.sock")
     }
 

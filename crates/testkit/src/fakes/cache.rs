@@ -59,6 +59,16 @@ impl FakeCache {
         state.claims.insert(claim.device, Sighting { claim, stamp });
     }
 
+    /// All that is held; for replicas.
+    pub fn snapshot(&self) -> HashMap<DeviceId, Sighting> {
+        lock(&self.state).claims.clone()
+    }
+
+    /// Holds this instead, as after a failover to a replica that has it.
+    pub fn replace(&self, claims: HashMap<DeviceId, Sighting>) {
+        lock(&self.state).claims = claims;
+    }
+
     /// How many claims are held, live or ended.
     pub fn len(&self) -> usize {
         lock(&self.state).claims.len()

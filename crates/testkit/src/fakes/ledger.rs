@@ -33,6 +33,16 @@ impl FakeLedger {
         lock(&self.state).tries.len()
     }
 
+    /// All tries that count; for replicas.
+    pub fn tries(&self) -> Vec<(AttemptKeys, Timestamp)> {
+        lock(&self.state).tries.clone()
+    }
+
+    /// Counts these instead, as after a failover to a replica that has them.
+    pub fn replace(&self, tries: Vec<(AttemptKeys, Timestamp)>) {
+        lock(&self.state).tries = tries;
+    }
+
     /// Tries that were taken back.
     pub fn refunds(&self) -> usize {
         lock(&self.state).refunds

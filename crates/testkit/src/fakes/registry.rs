@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use claim::confirmation::ConfirmOutcome;
 use claim::device::{Device, PayloadFormat};
@@ -49,6 +50,8 @@ struct State {
     euis: HashMap<Eui64, DeviceId>,
     unavailable: bool,
     fault: Option<AssignFault>,
+    skew: Duration,
+    lose_notes: bool,
 }
 
 struct Entry {
@@ -61,6 +64,16 @@ impl FakeRegistry {
     /// An empty registry. The keyring must be the one the domain uses.
     pub fn new(keyring: Arc<Keyring>) -> Self {
         Self { keyring, state: Mutex::default(), hook: Mutex::default() }
+    }
+
+    /// Nothing is put on record from now on, or again: [`DeviceRegistry::note_charged`] answers `Unavailable`.
+    pub fn lose_notes(&self, lose: bool) {
+        lock(&self.state).lose_notes = lose;
+    }
+
+    /// Releases put the fence so far ahead of their clock, as in a registry of several nodes.
+    pub fn allow_skew(&self, skew: Duration) {
+        lock(&self.state).skew = skew;
     }
 
     /// A tenant's id.
@@ -303,7 +316,8 @@ impl State {
             return Release::Gone;
         };
         let device = &mut entry.device;
-        let fence = request.now.max(device.claim_reset_at.unwrap_or(request.now));
+        let fence = request.now.plus(self.skew);
+        let fence = fence.max(device.claim_reset_at.unwrap_or(fence));
         let Some(owner) = device.owner else {
             if request.holder.is_some() {
                 return Release::Unowned { fence: None };
@@ -333,7 +347,7 @@ impl State {
             return Child::Device { device: Arc::new(self.devices[&id].device.clone()), created: false };
         }
         let created = self.created.entry(request.gateway).or_default();
-        let day = std::time::Duration::from_secs(24 * 3600);
+        let day = Duration::from_secs(24 * 3600);
         let today = created.iter().filter(|at| request.now < at.plus(day)).count();
         if today >= request.new_devices.0 as usize || created.len() >= request.new_devices.1 as usize {
             return Child::NoRoom;
@@ -460,6 +474,13 @@ impl DeviceRegistry for FakeRegistry {
     }
 
     fn note_charged(&self, note: AuditNote) -> PortFuture<'_, Result<(), Unavailable>> {
-        PortFuture::ready(self.answer(|state| state.notes.push(note)))
+        let noted = self.answer(|state| {
+            let kept = !state.lose_notes;
+            if kept {
+                state.notes.push(note);
+            }
+            kept
+        });
+        PortFuture::ready(noted.and_then(|kept| if kept { Ok(()) } else { Err(Unavailable) }))
     }
 }
