@@ -399,6 +399,26 @@ async fn an_emptied_store_counts_the_tries_of_the_audit_log_again_before_anythin
     assert_eq!(ledger.reserve(keys, &budgets, at).await.map(|reserved| reserved.left), Ok(4));
 }
 
+/// What is read before is not all that is charged after; found by the simulation of `crates/claim/tests/nodes`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_emptied_while_tries_are_counted_again_counts_them_anew() {
+    let server = Arc::new(RedisServer::start());
+    let (keys, at, budgets) = (fresh_keys(), now(), AttemptBudgets::default());
+    let (readings, emptied) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&server));
+    let charged: ChargedTries = Box::new(move |_| {
+        let first = readings.fetch_add(1, Ordering::SeqCst) == 0;
+        if first {
+            emptied.say(&["FLUSHALL"]);
+        }
+        // Five are charged after the first reading.
+        PortFuture::ready(Ok(vec![(keys, at); if first { 0 } else { 5 }]))
+    });
+    let ledger = RedisAttempts::beside(&*node(&server).await, charged);
+    assert_eq!(ledger.reserve(keys, &budgets, at).await, Err(ReserveError::Unavailable), "nothing is evaluated");
+    let spent = ledger.reserve(keys, &budgets, at).await;
+    assert!(matches!(spent, Err(ReserveError::Exhausted { scope: AttemptScope::AccountAndDevice, .. })), "{spent:?}");
+}
+
 /// As after a failover to a replica that lagged: the mark is there, tries are not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_new_connection_missing_tries_are_counted_again_before_anything_is_evaluated() {

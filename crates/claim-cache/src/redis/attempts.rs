@@ -93,6 +93,11 @@ impl RedisAttempts {
             return Ok(());
         }
         let memory = budgets.account_window.max(budgets.device_window);
+        // It goes with the rest when the store is emptied meanwhile: then tries may be charged that were not read.
+        let counting = self.store.names.counting(self.store.unique());
+        let mut begin = redis::cmd("SET");
+        begin.arg(&counting).arg(1).arg("PX").arg(millis(COUNTING));
+        self.store.link.one(begin, Kind::Kept).await?;
         let mut tries: HashMap<(AttemptKeys, Timestamp), u32> = HashMap::new();
         for charged in (self.charged)(now.minus(memory)).await? {
             *tries.entry(charged).or_default() += 1;
@@ -109,14 +114,19 @@ impl RedisAttempts {
             let rest = calls.split_off(calls.len().min(RESTORED_AT_ONCE));
             self.store.all(std::mem::replace(&mut calls, rest), Kind::Kept).await?;
         }
-        let mut mark = redis::cmd("SET");
-        mark.arg(&self.store.names.mark).arg(1);
-        self.store.link.one(mark, Kind::Kept).await?;
+        let mark = scripts::MARK.call(&[&self.store.names.mark, &counting]);
+        if self.store.link.one(mark, Kind::Kept).await? != Value::Int(1) {
+            tracing::warn!("the claim store was emptied while wrong tries were counted again; they are counted anew");
+            return Err(Unavailable);
+        }
         tracing::info!(tries = tries.len(), "the wrong tries of the audit log are counted in the claim store");
         self.whole_behind.store(connection, Ordering::Release);
         Ok(())
     }
 }
+
+/// How long counting the audit log's tries may take.
+const COUNTING: Duration = Duration::from_secs(60);
 
 /// How much longer than it counts a try is kept: the clocks of nodes and store differ.
 const SLACK: Duration = Duration::from_secs(60);

@@ -93,6 +93,11 @@ impl Names {
         self.key(b'd', &[name])
     }
 
+    /// One counting of the audit log's tries, while it goes on.
+    pub(super) fn counting(&self, unique: u64) -> Vec<u8> {
+        [&self.mark[..], &unique.to_be_bytes()].concat()
+    }
+
     /// What the keys of accounts begin with, and those of pairs.
     pub(super) fn beginnings(&self) -> [Vec<u8>; 2] {
         [self.key(b'a', &[]), self.key(b'p', &[])]

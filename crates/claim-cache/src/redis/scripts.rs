@@ -18,8 +18,9 @@ pub(super) static RESERVE: Known = Known::new(include_str!("scripts/reserve.lua"
 pub(super) static REFUND: Known = Known::new(include_str!("scripts/refund.lua"));
 pub(super) static FORGIVE: Known = Known::new(include_str!("scripts/forgive.lua"));
 pub(super) static RESTORE: Known = Known::new(include_str!("scripts/restore.lua"));
+pub(super) static MARK: Known = Known::new(include_str!("scripts/mark.lua"));
 
-const ALL: [&Known; 8] = [&RECORD, &CONSUME, &WITHDRAW, &TIDY, &RESERVE, &REFUND, &FORGIVE, &RESTORE];
+const ALL: [&Known; 9] = [&RECORD, &CONSUME, &WITHDRAW, &TIDY, &RESERVE, &REFUND, &FORGIVE, &RESTORE, &MARK];
 
 impl Known {
     const fn new(code: &'static str) -> Self {
