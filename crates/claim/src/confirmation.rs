@@ -191,7 +191,7 @@ impl Confirmation {
             }
             Err(ReserveError::Unavailable) => return (ConfirmOutcome::Unavailable, name),
         };
-        let (outcome, device) = self.evaluate(customer, request, name.as_ref(), reservation, origin, now).await;
+        let (mut outcome, device) = self.evaluate(customer, request, name.as_ref(), reservation, origin, now).await;
         let charged = outcome.charged();
         if !charged {
             // If the refund is lost the budget is tighter than it should be for ten minutes; never wider.
@@ -200,8 +200,11 @@ impl Confirmation {
         if !outcome.changed_ownership() {
             let note = audit(request, device, keys, &outcome, charged, origin, now);
             if charged {
-                // On record before the guesser hears of it. A store that does not answer now evaluates nothing next either.
-                let _ = self.parts.registry.note_charged(note).await;
+                // On record before the guesser hears of it: counters that are lost are counted again from there. What is not
+                // on record for certain is not told either, and stays charged.
+                if self.parts.registry.note_charged(note).await.is_err() {
+                    outcome = ConfirmOutcome::Unavailable;
+                }
             } else {
                 self.parts.registry.note(note);
             }

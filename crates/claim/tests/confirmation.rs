@@ -198,6 +198,20 @@ async fn tries_are_free_when_the_secret_was_right_or_nothing_was_evaluated() {
     assert!(claimed(&confirm(&world, &alice, "pump", "s", at(2)).await));
 }
 
+/// Counters that are lost are counted again from what is on record: an answer that is not would be a free guess.
+#[tokio::test]
+async fn a_miss_that_is_not_on_record_is_not_told_and_stays_charged() {
+    let world = World::new();
+    announced(&world, "pump", "s").await;
+    let mallory = owner(&world);
+    world.registry.lose_notes(true);
+    assert_eq!(confirm(&world, &mallory, "pump", "guess", at(1)).await, ConfirmOutcome::Unavailable);
+    assert_eq!(world.ledger.charged(), 1);
+    world.registry.lose_notes(false);
+    assert_eq!(cause(&confirm(&world, &mallory, "pump", "guess", at(2)).await).0, RefusalCause::WrongSecret);
+    assert_eq!(world.ledger.charged(), 2);
+}
+
 #[tokio::test]
 async fn an_empty_secret_matches_only_an_empty_one() {
     let world = World::new();
