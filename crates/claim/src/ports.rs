@@ -403,6 +403,11 @@ pub enum WriteError {
     OutcomeUnknown,
 }
 
+/// How much the clocks of nodes that share a registry may differ. What takes ownership away on the word of one clock puts
+/// the fence so far ahead: what a node whose clock leads has recorded before is void too (foundations 7.1). A registry of
+/// one node has one clock.
+pub const ALLOWED_SKEW: Duration = Duration::from_secs(5);
+
 /// A request to take ownership away.
 #[derive(Clone, Copy, Debug)]
 pub struct ReleaseOwner<'a> {

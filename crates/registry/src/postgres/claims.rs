@@ -2,7 +2,8 @@
 
 use claim::event::Evidence;
 use claim::ports::{
-    AssignOwner, Assignment, ClaimTarget, Freshness, Release, ReleaseOwner, Remembered, RetryKey, WriteError,
+    ALLOWED_SKEW, AssignOwner, Assignment, ClaimTarget, Freshness, Release, ReleaseOwner, Remembered, RetryKey,
+    WriteError,
 };
 use claim::{CustomerId, DeviceId, TenantId, Timestamp, Unavailable};
 use uuid::Uuid;
@@ -192,7 +193,8 @@ struct Giving {
 impl Giving {
     async fn back(&self, db: &Db, after: &mut After) -> Result<Release, Fault> {
         let Some(before) = locked(db, self.tenant, self.device).await? else { return Ok(Release::Gone) };
-        let fence = self.now.max(before.fence.unwrap_or(self.now));
+        let fence = self.now.plus(ALLOWED_SKEW);
+        let fence = fence.max(before.fence.unwrap_or(fence));
         let Some(previous) = before.owner else {
             if self.holder.is_some() {
                 return Ok(Release::Unowned { fence: None });

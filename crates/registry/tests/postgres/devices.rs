@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claim::event::{AuditAction, AuditActor, AuditNote, Evidence};
-use claim::ports::{AssignOwner, Assignment, ClaimTarget, DeviceRegistry, Freshness, Outbox, PortFuture, WriteError};
+use claim::ports::{
+    ALLOWED_SKEW, AssignOwner, Assignment, ClaimTarget, DeviceRegistry, Freshness, Outbox, PortFuture, WriteError,
+};
 use claim::{CustomerId, DeviceId, Keyring, ListingId, SecretDigest, TenantId, Timestamp, UserId};
 use registry::PostgresRegistry;
 use testkit::registry_battery::{self, Stage};
@@ -95,6 +97,10 @@ impl Postgres {
 impl Stage for Postgres {
     fn registry(&self) -> Arc<dyn DeviceRegistry> {
         self.registry.clone()
+    }
+
+    fn ahead(&self) -> i64 {
+        ALLOWED_SKEW.as_millis() as i64
     }
 
     fn keyring(&self) -> Arc<Keyring> {
