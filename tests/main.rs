@@ -32,4 +32,6 @@ mod roles;
 mod shared_claims;
 mod snippets;
 mod stack;
+mod store_faults;
+mod store_faults_midway;
 mod watch;

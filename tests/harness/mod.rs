@@ -8,6 +8,7 @@ pub mod mode;
 pub mod mqtt;
 pub mod postgres;
 pub mod server;
+pub mod stores;
 pub mod tools;
 pub mod world;
 
