@@ -7,13 +7,13 @@ use coap_lite::CoapOption;
 use serde_json::json;
 use testkit::fault_proxy::{Fault, Way};
 
-use crate::harness::stores::{Ailment, Stores, until_ready_says};
+use crate::harness::faulty::{Ailment, FaultyStores, until_ready_says};
 use crate::harness::{Answer, Client, Coap, Heard, Made, Mqtt, PATIENCE, Server, Version, World, eventually};
 
 const CLAIM: &str = "v1/devices/me/claim";
 const BATCH: &str = "v1/gateway/claim";
 
-/// A guard against hanging, not a measurement: an answer takes a few `timeouts.store` of 0.7 s.
+/// A guard against hanging, not a measurement: an answer takes a few `timeouts.store` of a second.
 const BOUND: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
 fn bounded<T>(what: &str, ask: impl FnOnce() -> T) -> T {
@@ -48,7 +48,7 @@ fn unavailable_over_coap(server: &Server, device: &Made) {
 }
 
 struct Scene {
-    stores: Stores,
+    stores: FaultyStores,
     server: Server,
     world: World,
     gateway: Made,
@@ -56,7 +56,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let stores = Stores::start();
+        let stores = FaultyStores::start();
         let server = stores.node();
         let world = World::new(&server);
         let gateway = world.gateway("gateway");

@@ -1,5 +1,7 @@
 //! Faults in the middle of a claim. What clients were told is held against the registry at the end.
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rand::rngs::StdRng;
@@ -8,7 +10,7 @@ use serde_json::json;
 use testkit::RedisServer;
 use testkit::fault_proxy::{Fault, Way};
 
-use crate::harness::stores::Stores;
+use crate::harness::faulty::FaultyStores;
 use crate::harness::world::claim_path;
 use crate::harness::{Answer, Client, Made, Server, World, eventually};
 
@@ -29,7 +31,7 @@ fn claim(client: &Client, device: &Made, secret: &str, key: &str) -> Answer {
 fn a_confirm_that_is_reset_at_any_byte_has_one_owner_and_a_retry_tells_who() {
     const ROUNDS: usize = 120;
     const SEED: u64 = 41;
-    let stores = Stores::start();
+    let stores = FaultyStores::start();
     let here = stores.node();
     let there = &stores.sound;
     let world = World::new(&here);
@@ -77,9 +79,9 @@ fn a_claim_store_that_is_emptied_amid_claims_and_guesses_loses_no_owner_and_give
     const DEVICES: usize = 24;
     const HARMS: usize = 6;
     const BUDGET: usize = 5;
-    let stores = Stores::start();
+    let stores = FaultyStores::start();
     let here = stores.node();
-    let Stores { mut redis, sound: there, .. } = stores;
+    let FaultyStores { mut redis, sound: there, .. } = stores;
     let world = World::new(&here);
     let at_other = world.moved(&there);
     let mallory = crate::harness::world::owner(&world.maker, &here, "Mallory").client;
@@ -142,7 +144,7 @@ fn a_claim_store_that_is_emptied_amid_claims_and_guesses_loses_no_owner_and_give
 /// What the replica has not heard of: two claims spent, a device given back, three wrong guesses.
 #[test]
 fn when_a_stale_replica_takes_over_spent_claims_are_dead_and_guesses_counted() {
-    let mut stores = Stores::start();
+    let mut stores = FaultyStores::start();
     // Replication goes over TCP.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
     stores.redis.say(&["CONFIG", "SET", "port", &port.to_string()]);
@@ -180,4 +182,46 @@ fn when_a_stale_replica_takes_over_spent_claims_are_dead_and_guesses_counted() {
     assert_eq!(world.alice.client.claim(&guessed.name, "s").status, 200, "what was not spent is alive");
     assert_eq!(submit(&server, &returned, "again"), 200);
     assert_eq!(world.alice.client.claim(&returned.name, "again").status, 200);
+}
+
+/// The statement waits for a row that somebody else has locked, and then nothing is heard of it: it may yet be done.
+#[test]
+fn a_confirm_whose_commit_nobody_can_tell_of_is_unknown_and_a_retry_settles_it() {
+    let stores = FaultyStores::start();
+    // Long enough to cut it off while it waits for the row.
+    let server = stores.node_waiting("5s");
+    let world = World::new(&server);
+    let device = world.device("perhaps");
+    assert_eq!(submit(&server, &device, "s"), 200);
+    let mut locker = stores.psql(&["-q"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql");
+    let mut said = BufReader::new(locker.stdout.take().expect("its output"));
+    let lock = format!("BEGIN; SELECT 'locked' FROM device WHERE id = '{}' FOR UPDATE;\n", device.id);
+    locker.stdin.as_mut().expect("its input").write_all(lock.as_bytes()).expect("asked");
+    let mut line = String::new();
+    said.read_line(&mut line).expect("an answer");
+    assert!(line.contains("locked"), "{line}");
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let answer = std::thread::scope(|scope| {
+        // Without a retry key it is one statement, and so its own commit.
+        let claim = scope.spawn(|| world.alice.client.claim(&device.name, "s"));
+        eventually("the confirm waits for the row", || {
+            let output = stores.psql(&["-c", waiting]).output().expect("psql");
+            (output.stdout.starts_with(b"1") || claim.is_finished()).then_some(())
+        });
+        stores.registry.set(Way::FromStore, Fault::Swallow);
+        claim.join().expect("no panic")
+    });
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("it is not known whether the change was made"), "{answer:?}");
+    assert!(answer.header("Retry-After").is_some(), "{answer:?}");
+    // The end of its input ends the transaction.
+    drop(locker.stdin.take());
+    assert!(locker.wait().expect("an end").success());
+    stores.registry.heal();
+    eventually("a certain answer", || {
+        let again = world.alice.client.claim(&device.name, "s");
+        (again.status == 200).then_some(())
+    });
+    assert_eq!(world.owner_of(&device), Some(world.alice.customer));
 }

@@ -3,12 +3,12 @@
 pub mod coap;
 pub mod desk;
 pub mod embedded_only;
+pub mod faulty;
 pub mod live;
 pub mod mode;
 pub mod mqtt;
 pub mod postgres;
 pub mod server;
-pub mod stores;
 pub mod tools;
 pub mod world;
 

@@ -28,7 +28,7 @@ pub(crate) enum Omitted {
     Nothing,
     /// The registry keeps no fence.
     Fence,
-    /// The registry writes an owner whoever owns the device.
+    /// The registry writes the owner it is told, as if a check some time before were enough.
     Condition,
     /// Tries are counted after the comparison, not before it.
     Reserve,
@@ -55,15 +55,10 @@ pub(crate) struct Truth {
 
 impl Truth {
     pub(crate) fn assign(&self, request: AssignOwner<'_>) -> Assignment {
-        let owned =
-            self.registry.row(request.device).filter(|row| self.omitted == Omitted::Condition && row.owner.is_some());
-        if owned.is_some() {
-            self.registry.change(request.device, |row| row.owner = None);
+        if self.omitted == Omitted::Condition {
+            self.registry.change(request.device, |row| (row.owner, row.claim_reset_at) = (None, None));
         }
         let done = now(self.registry.assign_owner(request)).expect("it is up");
-        if let (Some(before), true) = (owned, !matches!(done, Assignment::Assigned { .. })) {
-            self.registry.change(request.device, |row| row.owner = before.owner);
-        }
         if let Assignment::Assigned { .. } = done {
             self.history.assigned(&request);
             self.wrote.store(true, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! Nodes whose stores are behind proxies with faults to switch.
 
+use std::process::Command;
 use std::time::Duration;
 
 use testkit::RedisServer;
@@ -9,7 +10,7 @@ use super::postgres;
 use super::{Client, Server, eventually};
 
 /// A registry on PostgreSQL and a claim store on Redis, with a node that reaches them directly, and a proxy before each.
-pub struct Stores {
+pub struct FaultyStores {
     pub registry: FaultProxy,
     pub claims: FaultProxy,
     pub redis: RedisServer,
@@ -57,7 +58,7 @@ impl Ailment {
     }
 }
 
-impl Stores {
+impl FaultyStores {
     pub fn start() -> Self {
         let redis = RedisServer::start();
         let database = postgres::server().database();
@@ -73,11 +74,26 @@ impl Stores {
 
     /// Another node, which reaches both through the proxies and has little patience.
     pub fn node(&self) -> Server {
+        self.node_waiting("1s")
+    }
+
+    /// The same with this `timeouts.store`.
+    pub fn node_waiting(&self, patience: &str) -> Server {
         let registry = self.registry.address();
         let url = format!("host={} port={} user=claimd dbname={}", registry.ip(), registry.port(), self.database);
         let key = self.sound.data_dir().join("keys/master.key").display().to_string();
-        let more = [("CLAIMD_SERVER__MASTER_KEY_FILE", key.as_str()), ("CLAIMD_TIMEOUTS__STORE", "700ms")];
+        let more = [("CLAIMD_SERVER__MASTER_KEY_FILE", key.as_str()), ("CLAIMD_TIMEOUTS__STORE", patience)];
         on(&url, &format!("redis://{}", self.claims.address()), &more)
+    }
+}
+
+impl FaultyStores {
+    /// `psql` on the registry's database, past the proxy; answers come bare.
+    pub fn psql(&self, arguments: &[&str]) -> Command {
+        let server = postgres::server();
+        let mut command = Command::new(format!("{}/psql", server.bin()));
+        command.arg("-At").args(arguments).arg(server.url(&self.database));
+        command
     }
 }
 
