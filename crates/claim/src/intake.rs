@@ -404,18 +404,23 @@ impl Intake {
     pub async fn claim_state(&self, device: &AuthenticatedDevice, now: Timestamp) -> Result<ClaimState, Unavailable> {
         // The claim is looked at first: a confirm in between then shows as claimed, never as nothing at all.
         let sighting = self.parts.cache.peek(device.id(), now).await?;
-        let Some(standing) = self.parts.registry.device(device.id()).await? else {
+        let registry = &self.parts.registry;
+        let Some(standing) = registry.device(device.id()).await? else {
             return Ok(ClaimState::None);
         };
-        if standing.owner.is_some() {
-            return Ok(ClaimState::Claimed { claimed_at: standing.claimed_at.unwrap_or(now) });
+        let claimed = |standing: &Device| {
+            let claimed_at = standing.claimed_at.unwrap_or(now);
+            standing.owner.is_some().then_some(ClaimState::Claimed { claimed_at })
+        };
+        if let Some(claimed) = claimed(&standing) {
+            return Ok(claimed);
         }
-        Ok(match sighting {
-            Some(seen) if seen.live(now) && standing.claim_reset_at.is_none_or(|f| seen.claim.received_at > f) => {
-                ClaimState::Pending { expires_at: seen.claim.expires_at }
-            }
-            _ => ClaimState::None,
-        })
+        let voided = |received_at| standing.claim_reset_at.is_some_and(|fence| received_at <= fence);
+        if let Some(seen) = sighting.filter(|seen| seen.live(now) && !voided(seen.claim.received_at)) {
+            return Ok(ClaimState::Pending { expires_at: seen.claim.expires_at });
+        }
+        // A claim that is gone may have been confirmed at a node that was not heard of yet.
+        Ok(registry.device_now(device.id()).await?.as_deref().and_then(claimed).unwrap_or(ClaimState::None))
     }
 
     /// The gateways that speak for a device, for pushes.

@@ -532,6 +532,12 @@ pub trait DeviceRegistry: Send + Sync {
     /// The device's present standing, from the same look-up cache. `None`: deleted.
     fn device(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>>;
 
+    /// The same, not older than the question, whatever other nodes did. A registry of one node answers as [`Self::device`]:
+    /// nobody else changes it.
+    fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
+        self.device(device)
+    }
+
     /// A device of a tenant by exact name, read from the store. Costs the same whether it exists or not, as far as a
     /// store can promise.
     fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>>;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::db::{Db, Fault};
 use super::write::Way;
 use super::{PostgresRegistry, rows};
+use crate::lookup::Forget;
 use crate::outbox::{Kind, kind_of};
 
 pub(crate) async fn insert(
@@ -106,7 +107,13 @@ async fn has_old(db: &Db, seq: i64, keep_since: Timestamp) -> Result<bool, Fault
 impl Outbox for PostgresRegistry {
     fn tail(&self, since: i64, limit: usize) -> PortFuture<'_, Result<Vec<OutboxEvent>, Unavailable>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        PortFuture::later(self.read((since, limit), |db, (since, limit)| Box::pin(tail(db, *since, *limit))))
+        PortFuture::later(async move {
+            let events = self.read((since, limit), |db, (since, limit)| Box::pin(tail(db, *since, *limit))).await?;
+            // Before anybody is told: what another node changed is at hand here as it was.
+            let stale: Vec<Forget> = events.iter().map(|event| Forget::Device(event.device)).collect();
+            self.core.shared.lookup.forget(&stale);
+            Ok(events)
+        })
     }
 
     fn head(&self) -> PortFuture<'_, Result<i64, Unavailable>> {

@@ -105,6 +105,10 @@ impl DeviceRegistry for PostgresRegistry {
         }
     }
 
+    fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
+        PortFuture::later(self.load_device(device))
+    }
+
     fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>> {
         let args = (tenant, name.clone());
         PortFuture::later(self.read(args, |db, (tenant, name)| Box::pin(subject(db, *tenant, name))))

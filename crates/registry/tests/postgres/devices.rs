@@ -256,6 +256,32 @@ async fn an_event_of_one_node_wakes_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_of_another_node_is_known_when_asked_for_now_and_when_its_event_was_read() {
+    let database = server().database().await;
+    let stage = Postgres::with_patience(server(), &database, Duration::from_secs(30)).await;
+    let other = server().open(&database).await;
+    let tenant = stage.tenant().await;
+    let customer = stage.customer(tenant).await;
+    let (asked, told) = (
+        stage.device(tenant, "asked for".to_owned(), "t1".to_owned()).await,
+        stage.device(tenant, "told of".to_owned(), "t2".to_owned()).await,
+    );
+    let owner = async |device| other.device(device).await.expect("an answer").expect("a device").owner;
+    for device in [asked, told] {
+        assert_eq!(owner(device).await, None, "and from now on this is at hand");
+        assert!(matches!(stage.assign(tenant, device, customer, at(1)).await, Assignment::Assigned { .. }));
+    }
+    let now = other.device_now(asked).await.expect("an answer").expect("a device");
+    assert_eq!((now.owner, owner(asked).await), (Some(customer), Some(customer)));
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !other.tail(0, 1000).await.expect("events").iter().any(|event| event.device == told) {
+        assert!(std::time::Instant::now() < deadline, "the event does not come");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(owner(told).await, Some(customer));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_leaves_its_audit_row_and_its_event_or_nothing() {
     let stage = Postgres::open(server()).await;
     let tenant = stage.tenant().await;
