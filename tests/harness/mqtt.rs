@@ -55,14 +55,18 @@ impl Mqtt {
         }
     }
 
-    fn try_hello(&mut self, token: &str) -> Option<Heard> {
+    /// `None` when no answer comes.
+    pub fn try_hello(&mut self, token: &str) -> Option<Heard> {
         self.say_hello("", Some(token), None);
         self.try_hear()
     }
 
     /// Only the TCP connection.
     pub fn open(address: &str, version: Version) -> Self {
-        let stream = TcpStream::connect(address).expect("a connection");
+        Self::over(TcpStream::connect(address).expect("a connection"), version)
+    }
+
+    pub fn over(stream: TcpStream, version: Version) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
         Self { stream, version, next_id: 0 }
@@ -147,7 +151,7 @@ impl Mqtt {
     }
 
     /// `None` when nothing comes, or the peer dies within a packet.
-    fn try_hear(&mut self) -> Option<Heard> {
+    pub fn try_hear(&mut self) -> Option<Heard> {
         let mut first = [0];
         match self.stream.read(&mut first) {
             Ok(0) => return Some(Heard::Closed),

@@ -83,6 +83,21 @@ impl Server {
         server
     }
 
+    /// From now on it starts on the addresses that it has.
+    pub fn stay(&mut self) {
+        let ws = self.ws.trim_end_matches("/mqtt");
+        let (mqtt, coap, http, admin) = (&self.mqtt, &self.coap, &self.http, &self.admin);
+        for (key, address) in [
+            ("MQTT__BIND", &**mqtt),
+            ("MQTT__WS_BIND", ws),
+            ("COAP__BIND", coap),
+            ("HTTP__BIND", http),
+            ("ADMIN__BIND", admin),
+        ] {
+            self.env.push((format!("CLAIMD_{key}"), address.to_owned()));
+        }
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         data_dir(&self.folder)
     }
@@ -153,9 +168,19 @@ impl Server {
 
     /// SIGTERM, then waits for the end; the exit code.
     pub fn stop(&mut self) -> Option<i32> {
-        let mut child = self.child.take().expect("a running server");
-        let sent = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().expect("kill");
+        self.ask_to_stop();
+        self.stopped()
+    }
+
+    /// SIGTERM; it goes on until it has drained.
+    pub fn ask_to_stop(&self) {
+        let sent = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status().expect("kill");
         assert!(sent.success());
+    }
+
+    /// Waits for the end that was asked for; the exit code.
+    pub fn stopped(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a running server");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = child.try_wait().expect("a status") {

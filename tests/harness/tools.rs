@@ -15,6 +15,8 @@ pub fn program(name: &str) -> Command {
     let found = std::env::var_os("PATH")
         .into_iter()
         .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
+        // Where servers are, for administrators.
+        .chain([PathBuf::from("/usr/sbin")])
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     Command::new(found.unwrap_or_else(|| panic!("`{name}` is not installed; {HINT}")))

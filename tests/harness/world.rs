@@ -73,6 +73,17 @@ impl Client {
     }
 
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.try_send(method, path, headers, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// The same, when the connection may end without an answer.
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Answer, ureq::Error> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(bearer) = &self.bearer {
             request = request.header("X-Authorization", format!("Bearer {bearer}"));
@@ -81,14 +92,14 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body.to_owned()).expect("a request");
-        let mut response = self.agent.run(request).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let mut response = self.agent.run(request)?;
         let headers = response
             .headers()
             .iter()
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
         let status = response.status().as_u16();
-        Answer { status, headers, body: response.body_mut().read_to_string().unwrap_or_default() }
+        Ok(Answer { status, headers, body: response.body_mut().read_to_string().unwrap_or_default() })
     }
 
     /// An owner's claim by name, with the body as it is.
@@ -98,6 +109,12 @@ impl Client {
 
     pub fn claim(&self, name: &str, secret: &str) -> Answer {
         self.claim_raw(name, &json!({"secretKey": secret}).to_string())
+    }
+
+    /// `None` when the connection ended without an answer.
+    pub fn try_claim(&self, name: &str, secret: &str) -> Option<Answer> {
+        let body = json!({"secretKey": secret}).to_string();
+        self.try_send("POST", &claim_path(name), &[("Content-Type", "application/json")], &body).ok()
     }
 
     pub fn unclaim(&self, name: &str) -> Answer {
