@@ -31,8 +31,9 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
-    let commands: [&[&str]; 23] = [
+    let commands: [&[&str]; 24] = [
         &["demo"],
+        &["health"],
         &["serve"],
         &["simulate", "device"],
         &["simulate", "gateway"],
@@ -73,6 +74,16 @@ fn check_config_lists_every_fault_and_exits_with_two() {
     std::fs::write(&file, "[limits]\nconnections = 5\n").expect("written");
     let output = run(claimd().arg("check-config").arg("--config").arg(&file), "");
     assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn the_file_of_settings_may_be_named_by_a_variable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("claimd.toml");
+    std::fs::write(&file, "[limits]\nconnections = 5\n").expect("written");
+    let output = run(claimd().args(["config", "print"]).env("CLAIMD_CONFIG", &file), "");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("connections = 5\n"));
 }
 
 #[test]

@@ -36,4 +36,5 @@ mod snippets;
 mod stack;
 mod store_faults;
 mod store_faults_midway;
+mod supervision;
 mod watch;

@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("haproxy", "/usr/sbin/haproxy"),
     ("zbar-tools", "/usr/bin/zbarimg"),
     ("nodejs", "/usr/bin/node"),
+    ("systemd", "/usr/bin/systemd-analyze"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
 ];

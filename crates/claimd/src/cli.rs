@@ -32,6 +32,8 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Ask a server on this machine how it is; exits with 0 when all is well
+    Health(HealthArgs),
     /// Watch a whole life: three transports, a gateway, owners, a kill -9
     Demo(DemoArgs),
     /// Play devices, gateways or owners against a running server
@@ -123,6 +125,21 @@ pub(crate) struct ServeArgs {
     /// How log lines look (`log.format`)
     #[arg(long, value_name = "json|text")]
     pub(crate) log_format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Where its operators' listener is, instead of `admin.bind`
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin: Option<std::net::SocketAddr>,
+    /// Whether it is to be sent work (`/readyz`), not only whether it lives (`/healthz`)
+    #[arg(long)]
+    pub(crate) ready: bool,
+    /// How long the answer may take
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
+    pub(crate) within: Duration,
 }
 
 #[derive(Debug, Subcommand)]

@@ -31,8 +31,8 @@ pub(crate) fn open(path: &Path) -> Result<MasterKeys, KeyFault> {
     match fs::File::open(path) {
         Ok(mut file) => {
             let meta = file.metadata().map_err(|error| fault(format!("cannot be read: {error}"), "check the path"))?;
-            if meta.mode() & 0o077 != 0 {
-                let mode = meta.mode() & 0o777;
+            let mode = meta.mode() & 0o777;
+            if !is_private(mode, meta.uid(), meta.gid(), &Reader::this_process()) {
                 return Err(fault(
                     format!("can be read by others (mode {mode:04o})"),
                     "run `chmod 600` on it; if others may have read it, run `claimd keys rotate master` then",
@@ -56,6 +56,29 @@ pub(crate) fn open(path: &Path) -> Result<MasterKeys, KeyFault> {
         }),
         Err(error) => Err(fault(format!("cannot be read: {error}"), "check the path and its owner")),
     }
+}
+
+/// Who reads the file.
+struct Reader {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Reader {
+    fn this_process() -> Self {
+        let mut groups: Vec<u32> =
+            rustix::process::getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
+        groups.push(rustix::process::getegid().as_raw());
+        Self { user: rustix::process::geteuid().as_raw(), groups }
+    }
+}
+
+/// Whether a key file is for its reader alone. Two makers of such files cannot say so by the mode 0600: systemd's credentials
+/// (an access list whose mask shows as the group's bits; the group is root's) and Kubernetes' secrets (the pod's own group).
+/// Both belong to root and are mode 0440.
+fn is_private(mode: u32, owner: u32, group: u32, reader: &Reader) -> bool {
+    let lent = mode == 0o440 && owner == 0 && reader.user != 0 && (group == 0 || reader.groups.contains(&group));
+    mode & 0o077 == 0 || lent
 }
 
 fn create(path: &Path) -> std::io::Result<MasterKeys> {
@@ -176,6 +199,25 @@ mod tests {
         open(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(open(&path).unwrap_err().what.contains("0640"));
+    }
+
+    #[test]
+    fn a_key_that_root_lends_to_this_user_alone_is_private() {
+        let reader = Reader { user: 65_532, groups: vec![65_532, 2_000] };
+        let root = Reader { user: 0, groups: vec![0] };
+        for (mode, owner, group, reader, private) in [
+            (0o600, 65_532, 65_532, &reader, true),
+            (0o400, 0, 0, &reader, true),
+            (0o440, 0, 0, &reader, true),
+            (0o440, 0, 2_000, &reader, true),
+            (0o440, 0, 100, &reader, false),
+            (0o440, 65_532, 65_532, &reader, false),
+            (0o640, 0, 2_000, &reader, false),
+            (0o444, 0, 2_000, &reader, false),
+            (0o440, 0, 0, &root, false),
+        ] {
+            assert_eq!(is_private(mode, owner, group, reader), private, "{mode:o} {owner} {group}");
+        }
     }
 
     #[test]

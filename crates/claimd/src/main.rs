@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod config;
 mod events;
+mod health;
 mod keys;
 mod metrics;
 mod out;
@@ -17,6 +18,7 @@ mod rotation;
 mod sealer;
 mod serve;
 mod snippet;
+mod supervisor;
 mod vitals;
 
 use std::process::ExitCode;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Print { config, redacted, origin }) => {
             commands::config::print(&config, redacted, origin)
         }
+        Command::Health(args) => health::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Simulate(command) => commands::simulate::run(&command),
         Command::Load(args) => commands::simulate::load(&args),

@@ -16,6 +16,7 @@ use crate::build::{self, Bound, Node};
 use crate::config::{self, Fault, LogFormat, Settings};
 use crate::events::{self, DispatchStats};
 use crate::out::{self, Exit};
+use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
 use crate::{admin, cli, sealer};
 
@@ -154,12 +155,14 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     let http_serving = transport_http::serve(http, site);
     let admin_serving = transport_http::serve(admin, admin_site);
 
+    let supervisor = Supervisor::of_the_environment();
+    let admin_address = admin_serving.local_addr();
     let addresses = Addresses {
         mqtt: mqtt_serving.as_ref().map(|serving| serving.local_addr().to_string()),
         mqtt_ws: ws_serving.as_ref().map(|serving| format!("{}/mqtt", serving.local_addr())),
         coap: coap_serving.as_ref().map(|serving| serving.local_addr().to_string()),
         http: http_serving.local_addr().to_string(),
-        admin: admin_serving.local_addr().to_string(),
+        admin: admin_address.to_string(),
     };
     banner(
         settings,
@@ -177,6 +180,14 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         );
         return Exit::Usage;
     }
+    let watchdog = match supervisor.watch(admin_address) {
+        Ok(watchdog) => watchdog,
+        Err(error) => {
+            out::error(format!("no thread for the watchdog: {error}"), "raise the limit of threads");
+            return Exit::Unavailable;
+        }
+    };
+    supervisor.ready();
     out::talk(format!("ready in {:.1} s", started.elapsed().as_secs_f64()));
 
     let [terminate, interrupt] = &mut signals;
@@ -185,6 +196,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
+    supervisor.stopping();
     vitals.draining.store(true, Ordering::Relaxed);
     tokio::time::sleep(settings.server.drain_notice).await;
     // Live views have no end of their own.
@@ -208,7 +220,10 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         },
         http_serving.drain(grace),
     );
+    // It has nothing to ask any more; joining it may wait for its last question.
+    let _ = tokio::task::spawn_blocking(move || drop(watchdog)).await;
     admin_serving.drain(Duration::from_secs(1)).await;
+    supervisor.saving();
     // A hundred rows that are under way are committed or not; the next start goes on.
     importing.abort();
     let _ = importing.await;

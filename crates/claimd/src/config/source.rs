@@ -85,8 +85,8 @@ pub(super) fn from_env(
 ) {
     let variables: Vec<(String, String)> = env.filter(|(name, _)| name.starts_with("CLAIMD_")).collect();
     for (variable, value) in &variables {
-        // The client side of the command line has variables of its own.
-        if variable.starts_with("CLAIMD_CLIENT__") {
+        // The client side of the command line has variables of its own, and `--config` has one.
+        if variable.starts_with("CLAIMD_CLIENT__") || variable == "CLAIMD_CONFIG" {
             continue;
         }
         let path = variable["CLAIMD_".len()..].to_lowercase().replace("__", ".");
