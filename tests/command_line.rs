@@ -31,8 +31,9 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
-    let commands: [&[&str]; 24] = [
+    let commands: [&[&str]; 25] = [
         &["demo"],
+        &["doctor"],
         &["health"],
         &["serve"],
         &["simulate", "device"],

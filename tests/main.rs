@@ -14,6 +14,7 @@ mod bodies;
 mod clients;
 mod cluster;
 mod command_line;
+mod doctor;
 mod examples;
 mod flows;
 mod gateways;

@@ -102,6 +102,11 @@ impl Server {
         data_dir(&self.folder)
     }
 
+    /// What `serve --ready-file` has written.
+    pub fn ready_file(&self) -> PathBuf {
+        self.folder.path().join("ready.json")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running server").id()
     }
@@ -114,7 +119,7 @@ impl Server {
     /// Starts the process on the same folder; the addresses are new.
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
-        let ready = self.folder.path().join("ready.json");
+        let ready = self.ready_file();
         let _ = std::fs::remove_file(&ready);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log"));
         let child = Command::new(env!("CARGO_BIN_EXE_claimd"))

@@ -23,4 +23,4 @@ pub use clock::SystemClock;
 pub use config::{Backend, Config, Durability};
 pub use memory::{MemoryClaimCache, OpenError, Stats, Sweeper};
 pub use rates::MemoryRates;
-pub use redis::{ChargedTries, RedisAttempts, RedisClaimCache, RedisSweeper};
+pub use redis::{ChargedTries, RedisAttempts, RedisClaimCache, RedisSweeper, StoreFacts, examine};

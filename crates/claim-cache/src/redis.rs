@@ -11,6 +11,7 @@
 //! Not here: clusters. All keys share one hash tag, so the bounds on claims are exact, at the price of one server's speed.
 
 mod attempts;
+mod examine;
 mod layout;
 mod link;
 mod listing;
@@ -33,6 +34,7 @@ use link::{Kind, Link, LinkOptions, code};
 use sweep::Cursor;
 
 pub use attempts::{ChargedTries, RedisAttempts};
+pub use examine::{StoreFacts, examine};
 pub use sweep::RedisSweeper;
 
 /// See the module's head.

@@ -64,10 +64,7 @@ pub(crate) struct Bound {
 pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     let data_dir = PathBuf::from(&settings.server.data_dir);
     let lock = lock(&data_dir)?;
-    let key_file = match settings.server.master_key_file.as_str() {
-        "" => data_dir.join("keys/master.key"),
-        file => PathBuf::from(file),
-    };
+    let key_file = settings.server.key_file();
     let keys = keys::open(&key_file).map_err(|fault| {
         Fault::plain(format!("the master key {} {}", fault.path.display(), fault.what)).next(fault.next)
     })?;

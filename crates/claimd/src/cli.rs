@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Ask a server on this machine how it is; exits with 0 when all is well
     Health(HealthArgs),
+    /// Look at all that a server needs of its machine and its stores; exits with 1 when something is at fault
+    Doctor(DoctorArgs),
     /// Watch a whole life: three transports, a gateway, owners, a kill -9
     Demo(DemoArgs),
     /// Play devices, gateways or owners against a running server
@@ -140,6 +142,27 @@ pub(crate) struct HealthArgs {
     /// How long the answer may take
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
     pub(crate) within: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Folder of the database, the claim journal and the master key (`server.data_dir`)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Claim a device of its own over every transport of the server that runs, and remove it again; needs a maker's profile
+    #[arg(long)]
+    pub(crate) self_claim: bool,
+    /// The maker's profile that `claimd login` keeps, for --self-claim
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) profile: String,
+    /// The file that `serve --ready-file` wrote, where ports are given by the system
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// How the findings are written
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Auto)]
+    pub(crate) output: Form,
 }
 
 #[derive(Debug, Subcommand)]

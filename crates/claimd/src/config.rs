@@ -67,6 +67,13 @@ fn build<'a>(given: impl Iterator<Item = &'a Setting>) -> Result<Settings, confi
 }
 
 impl Loaded {
+    /// Secret keys that have their value from the file of settings.
+    pub(crate) fn secrets_in_file(&self) -> impl Iterator<Item = &str> {
+        let of_file = |origin: &str| origin != "flag" && !origin.starts_with("env ");
+        let secret = move |(key, origin): &(&String, &String)| Settings::is_secret(key) && of_file(origin);
+        self.origins.iter().filter(secret).map(|(key, _)| key.as_str())
+    }
+
     /// The merged configuration as TOML, secrets hidden if asked, each value with its origin if asked.
     pub(crate) fn print(&self, redacted: bool, origin: bool) -> String {
         let mut text = String::new();

@@ -27,6 +27,18 @@ pub(crate) struct MasterKeys {
 ///
 /// A key that others can read, or of the wrong length, stops the start: running on would be worse than not running.
 pub(crate) fn open(path: &Path) -> Result<MasterKeys, KeyFault> {
+    if let Some(keys) = read(path)? {
+        return Ok(keys);
+    }
+    create(path).map_err(|error| KeyFault {
+        path: path.to_owned(),
+        what: format!("cannot be made: {error}"),
+        next: "check that the folder exists and can be written".to_owned(),
+    })
+}
+
+/// Reads the master key; `None` when there is no file.
+pub(crate) fn read(path: &Path) -> Result<Option<MasterKeys>, KeyFault> {
     let fault = |what: String, next: &str| KeyFault { path: path.to_owned(), what, next: next.to_owned() };
     match fs::File::open(path) {
         Ok(mut file) => {
@@ -43,17 +55,15 @@ pub(crate) fn open(path: &Path) -> Result<MasterKeys, KeyFault> {
                 file.read_exact(bytes.expose_mut()).ok().map(|()| MasterKey::from_bytes(bytes.expose()))
             };
             match (meta.len(), read(), read()) {
-                (32, Some(newest), None) => Ok(MasterKeys { newest, before: None }),
-                (64, Some(newest), before @ Some(_)) => Ok(MasterKeys { newest, before }),
+                (32, Some(newest), None) => Ok(Some(MasterKeys { newest, before: None })),
+                (64, Some(newest), before @ Some(_)) => Ok(Some(MasterKeys { newest, before })),
                 _ => Err(fault(
                     format!("holds {} bytes, not 32", meta.len()),
                     "restore the right file; without it every stored digest is useless",
                 )),
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path).map_err(|error| {
-            fault(format!("cannot be made: {error}"), "check that the folder exists and can be written")
-        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(fault(format!("cannot be read: {error}"), "check the path and its owner")),
     }
 }

@@ -8,6 +8,7 @@ mod claims;
 mod cli;
 mod commands;
 mod config;
+mod doctor;
 mod events;
 mod health;
 mod keys;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             commands::config::print(&config, redacted, origin)
         }
         Command::Health(args) => health::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Simulate(command) => commands::simulate::run(&command),
         Command::Load(args) => commands::simulate::load(&args),

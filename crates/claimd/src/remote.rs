@@ -16,6 +16,7 @@ mod people;
 mod profile;
 mod qr;
 mod roles;
+mod self_claim;
 mod show;
 mod submit;
 mod tenants;
@@ -40,6 +41,7 @@ pub(crate) use people::customer;
 pub(crate) use profile::server_address;
 pub(crate) use qr::qr;
 pub(crate) use roles::{group, role};
+pub(crate) use self_claim::self_claim;
 pub(crate) use tenants::tenant;
 pub(crate) use watch::watch;
 

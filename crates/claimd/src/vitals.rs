@@ -32,7 +32,7 @@ pub(crate) struct Vitals {
 }
 
 /// Below this a start of trouble is near: a journal segment and a database's growth must fit.
-const DISK_LOW: u64 = 128 * 1024 * 1024;
+pub(crate) const DISK_LOW: u64 = 128 * 1024 * 1024;
 
 impl Vitals {
     fn disk_free(&self) -> u64 {

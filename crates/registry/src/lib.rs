@@ -12,6 +12,7 @@ mod children;
 mod claims;
 mod config;
 mod directory;
+pub mod examine;
 mod imports;
 mod install;
 mod keys;

@@ -50,6 +50,7 @@ mod claims;
 mod config;
 mod db;
 mod directory;
+mod examine;
 mod horizon;
 mod imports;
 mod keys;
@@ -85,6 +86,7 @@ use crate::writer::After;
 
 pub use config::PostgresConfig;
 use db::Fault;
+pub use examine::PostgresFacts;
 use schema::SchemaError;
 use waking::Waking;
 

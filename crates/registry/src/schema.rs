@@ -35,9 +35,14 @@ impl From<rusqlite::Error> for SchemaError {
     }
 }
 
+/// The newest schema.
+pub(crate) fn newest() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
 /// Brings a database to the newest schema.
 pub(crate) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
-    let known = MIGRATIONS.len() as i64;
+    let known = newest();
     // Immediate: of two processes that start at once the second waits and then finds the work done.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;

@@ -253,11 +253,15 @@ pub(super) fn code(value: &Value) -> Option<&str> {
     }
 }
 
+/// A connection to a server of which nothing is known yet.
+pub(super) async fn unchecked(client: &Client, patience: Duration) -> Result<MultiplexedConnection, ServerFault> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
 async fn connect(options: &LinkOptions) -> Result<MultiplexedConnection, ServerFault> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(options.patience))
-        .set_response_timeout(Some(options.patience));
-    let mut connection = options.client.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut connection = unchecked(&options.client, options.patience).await?;
     server::check(&mut connection).await?;
     let load = scripts::load();
     let values = connection.send_packed_commands(&load, 0, load.len()).await?;

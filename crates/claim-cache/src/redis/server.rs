@@ -57,44 +57,72 @@ pub(super) fn is_elsewhere(code: &str) -> bool {
     matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
 }
 
-/// Reads INFO, since CONFIG is closed on many managed servers.
-pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), ServerFault> {
-    let mut pipeline = redis::pipe();
-    pipeline.cmd("INFO").arg("memory").cmd("INFO").arg("server").cmd("TIME");
-    let mut values = connection.send_packed_commands(&pipeline, 0, 3).await?;
-    let time = texts(values.pop().unwrap_or(Value::Nil));
-    let seconds = time.first().and_then(|seconds| number(seconds)).ok_or(ServerFault::Silent)?;
-    judge_clock(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)), SystemTime::now())?;
-    let mut text = String::new();
-    for value in values {
-        match value {
-            Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
-            Value::VerbatimString { text: said, .. } => text.push_str(&said),
-            Value::ServerError(error) => return Err(ServerFault::NotServing(error.code().to_owned())),
-            _ => return Err(ServerFault::Silent),
-        }
-        text.push('\n');
-    }
-    judge(&text)
+/// What a server says of itself.
+pub(super) struct Info {
+    pub(super) text: String,
+    /// By its clock.
+    pub(super) since_1970: Duration,
 }
 
-/// `theirs`: since 1970, in whole seconds.
+impl Info {
+    /// Reads INFO, since CONFIG is closed on many managed servers.
+    pub(super) async fn of(connection: &mut MultiplexedConnection) -> Result<Self, ServerFault> {
+        const SECTIONS: [&str; 4] = ["memory", "server", "replication", "persistence"];
+        let mut pipeline = redis::pipe();
+        for section in SECTIONS {
+            pipeline.cmd("INFO").arg(section);
+        }
+        pipeline.cmd("TIME");
+        let mut values = connection.send_packed_commands(&pipeline, 0, SECTIONS.len() + 1).await?;
+        let time = texts(values.pop().unwrap_or(Value::Nil));
+        let part = |at: usize| time.get(at).and_then(|text| number(text)).and_then(|part| u64::try_from(part).ok());
+        let (seconds, micros) = part(0).zip(part(1)).ok_or(ServerFault::Silent)?;
+        let mut text = String::new();
+        for value in values {
+            match value {
+                Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                Value::VerbatimString { text: said, .. } => text.push_str(&said),
+                Value::ServerError(error) => return Err(ServerFault::NotServing(error.code().to_owned())),
+                _ => return Err(ServerFault::Silent),
+            }
+            text.push('\n');
+        }
+        Ok(Self { text, since_1970: Duration::from_secs(seconds) + Duration::from_micros(micros) })
+    }
+
+    /// A field's value, or `unknown`.
+    pub(super) fn field(&self, name: &str) -> &str {
+        let value = self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.map_or("unknown", str::trim)
+    }
+
+    /// The version's first number; 0 when it is not told.
+    pub(super) fn major(&self) -> u32 {
+        self.field("redis_version").split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Whether a server may keep claims.
+pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), ServerFault> {
+    let info = Info::of(connection).await?;
+    judge_clock(info.since_1970, SystemTime::now())?;
+    judge(&info)
+}
+
 fn judge_clock(theirs: Duration, ours: SystemTime) -> Result<(), ServerFault> {
     let skew = ours.duration_since(UNIX_EPOCH).unwrap_or_default().abs_diff(theirs);
-    if skew > SKEW { Err(ServerFault::Skewed(skew)) } else { Ok(()) }
+    // In whole seconds, as the limit is told.
+    if skew.as_secs() > SKEW.as_secs() { Err(ServerFault::Skewed(skew)) } else { Ok(()) }
 }
 
-fn judge(info: &str) -> Result<(), ServerFault> {
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown").trim();
-    let policy = field("maxmemory_policy:");
+fn judge(info: &Info) -> Result<(), ServerFault> {
+    let policy = info.field("maxmemory_policy");
     if policy != "noeviction" {
         return Err(ServerFault::Evicts(policy.to_owned()));
     }
-    let version = field("redis_version:");
-    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    match major {
-        Some(major) if major >= 7 => Ok(()),
-        _ => Err(ServerFault::TooOld(version.to_owned())),
+    match info.major() {
+        0..7 => Err(ServerFault::TooOld(info.field("redis_version").to_owned())),
+        _ => Ok(()),
     }
 }
 
@@ -112,6 +140,7 @@ mod tests {
 
     #[test]
     fn only_a_server_of_version_7_that_never_evicts_may_keep_claims() {
+        let judge = |text: &str| judge(&Info { text: text.to_owned(), since_1970: Duration::ZERO });
         assert!(judge("maxmemory_policy:noeviction\r\nredis_version:7.0.15\r\n").is_ok());
         assert!(judge("redis_version:8.4.0\nmaxmemory_policy:noeviction\n").is_ok());
         for (info, expected) in [

@@ -1,6 +1,7 @@
 //! Every section. Components own theirs; the sections shared by several are here.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claim::limits::{AttemptBudgets, IntakeLimits};
@@ -82,6 +83,16 @@ impl Default for Server {
             public_url: String::new(),
             drain_notice: Duration::ZERO,
             drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Server {
+    /// Where the master key is.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        match self.master_key_file.as_str() {
+            "" => Path::new(&self.data_dir).join("keys/master.key"),
+            file => PathBuf::from(file),
         }
     }
 }

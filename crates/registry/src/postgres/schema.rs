@@ -27,10 +27,15 @@ const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
      one BOOLEAN CONSTRAINT schema_version_one PRIMARY KEY DEFAULT TRUE CHECK (one), version BIGINT NOT NULL); \
      INSERT INTO schema_version (version) VALUES (0) ON CONFLICT DO NOTHING";
 
+/// The newest schema.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
 /// Brings a database to the newest schema. A lock on a row and no advisory lock: every engine that speaks PostgreSQL's
 /// protocol has it.
 pub(super) async fn migrate(db: &Db) -> Result<(), SchemaError> {
-    let known = MIGRATIONS.len() as i64;
+    let known = newest();
     if db.batch(VERSION_TABLE).await.is_err() {
         // Of two nodes that make the table at once one is refused, and finds it the second time.
         db.batch(VERSION_TABLE).await?;
