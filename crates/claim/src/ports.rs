@@ -611,8 +611,9 @@ pub trait Meter: Send + Sync {
     fn submission(&self, transport: Option<Transport>, source: ClaimSource, outcome: SubmitOutcome);
     /// How long a claim message took from receipt to ack; measured by the transport, since the domain has no clock.
     fn submit_seconds(&self, _transport: Transport, _seconds: f64) {}
-    /// How long an owner's claim took from request to reply; measured by the API.
-    fn confirm_seconds(&self, _seconds: f64) {}
+    /// How long an owner's claim took from request to reply, and how it was answered: `claimed`, `refused`, `rate_limited` or
+    /// `unavailable`; measured by the API.
+    fn confirm_seconds(&self, _outcome: &'static str, _seconds: f64) {}
     /// A batch of so many entries was read.
     fn batch(&self, entries: usize);
     /// A credential was refused.

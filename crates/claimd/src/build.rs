@@ -12,7 +12,7 @@ use claim::confirmation::ConfirmationParts;
 use claim::directory::Directory;
 use claim::event::StateFeed;
 use claim::intake::IntakeParts;
-use claim::ports::{DeviceRegistry, Meter};
+use claim::ports::{AttemptLedger, ClaimCache, DeviceRegistry, Meter};
 use claim::watch::WatchFeed;
 use claim::{ClaimState, Confirmation, Intake, Secret, StateChange, Timestamp};
 use claim_cache::{MemoryRates, SystemClock};
@@ -29,6 +29,7 @@ use crate::config::{Fault, Manifest, Settings};
 use crate::keys;
 use crate::metrics::Metrics;
 use crate::rotation::Rotation;
+use crate::timed::Timed;
 
 /// Everything of one server, bound and ready to serve.
 pub(crate) struct Node {
@@ -80,9 +81,12 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
 
     let feed = Arc::new(StateFeed::default());
     let watch = Arc::new(WatchFeed::new(settings.owner_api.watch()));
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(&mode(settings, keeper.name())));
+    let cache: Arc<dyn ClaimCache> = Timed::new(cache, &metrics.times);
+    let attempts: Arc<dyn AttemptLedger> = Timed::new(attempts, &metrics.times);
     let meter: Arc<dyn Meter> = metrics.clone();
     let devices: Arc<dyn DeviceRegistry> = registry.clone();
+    let devices: Arc<dyn DeviceRegistry> = Timed::new(devices, &metrics.times);
     let intake = Intake::new(IntakeParts {
         registry: devices.clone(),
         cache: cache.clone(),
@@ -195,6 +199,15 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         first_password,
         lock,
     })
+}
+
+/// Where registry and claims are, in a word or two; `claims` is the keeper's name.
+pub(crate) fn mode(settings: &Settings, claims: &str) -> String {
+    match (settings.registry.backend, claims) {
+        (Backend::Sqlite, claims) => claims.to_owned(),
+        (Backend::Postgres, "embedded") => "postgresql".to_owned(),
+        (Backend::Postgres, claims) => format!("postgresql, {claims}"),
+    }
 }
 
 /// The registry that the settings name.

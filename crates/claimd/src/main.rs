@@ -19,7 +19,9 @@ mod rotation;
 mod sealer;
 mod serve;
 mod snippet;
+mod steps;
 mod supervisor;
+mod timed;
 mod vitals;
 
 use std::process::ExitCode;

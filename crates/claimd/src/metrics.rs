@@ -5,6 +5,7 @@
 //! somebody scrapes.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use claim::event::Evidence;
@@ -16,6 +17,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use crate::timed::Times;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Submission {
@@ -53,6 +56,17 @@ struct Limit {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByOp {
+    store: &'static str,
+    op: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByTransport {
     transport: &'static str,
 }
@@ -68,7 +82,9 @@ pub(crate) struct Metrics {
     batch_devices: Histogram,
     auth_failures: Family<AuthFailure, Counter>,
     confirmations: Family<Confirmation, Counter>,
-    confirm_seconds: Histogram,
+    confirm_seconds: Family<ByOutcome, Histogram, fn() -> Histogram>,
+    /// Waiting for the stores.
+    pub(crate) times: Arc<Times>,
     unclaims: Family<Unclaim, Counter>,
     blocked: Family<Scope, Counter>,
     limits: Family<Limit, Counter>,
@@ -83,7 +99,8 @@ fn submission_index(transport: Transport, source: ClaimSource, outcome: SubmitOu
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// `mode`: where registry and claims are.
+    pub(crate) fn new(mode: &str) -> Self {
         let mut registry = Registry::with_prefix("claimd");
         let submissions = Family::<Submission, Counter>::default();
         let submit_seconds = Family::<ByTransport, Histogram>::new_with_constructor(|| {
@@ -95,8 +112,14 @@ impl Metrics {
         let blocked = Family::default();
         let limits = Family::<Limit, Counter>::default();
         let batch_devices = Histogram::new([1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0]);
-        let confirm_seconds = Histogram::new(exponential_buckets(250e-6, 2.0, 16));
-        let info = Info::new([("version", env!("CARGO_PKG_VERSION")), ("mode", "embedded")]);
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(250e-6, 2.0, 16));
+        let confirm_seconds = Family::<ByOutcome, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
+        let store_seconds = Family::<ByOp, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
+        let info = Info::new([
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("commit", option_env!("CLAIMD_COMMIT").unwrap_or("unknown").to_owned()),
+            ("mode", mode.to_owned()),
+        ]);
 
         registry.register("build", "What runs here", info);
         registry.register("submissions", "Claim messages answered", submissions.clone());
@@ -105,6 +128,7 @@ impl Metrics {
         registry.register("auth_failures", "Refused device credentials", Family::clone(&auth_failures));
         registry.register("confirmations", "Owners' claims answered", Family::clone(&confirmations));
         registry.register("confirm_seconds", "From an owner's request to its reply", confirm_seconds.clone());
+        registry.register("store_seconds", "Waiting for a store's answer", store_seconds.clone());
         registry.register("unclaims", "Unclaims answered", Family::clone(&unclaims));
         registry.register("attempts_blocked", "Tries refused for lack of budget", Family::clone(&blocked));
         registry.register("limit_reached", "Limits met, by config key", Family::clone(&limits));
@@ -131,6 +155,13 @@ impl Metrics {
         for outcome in ["claimed", "already_yours", "refused", "rate_limited", "unavailable"] {
             let _ = confirmations.get_or_create(&Confirmation { outcome, evidence: Evidence::None.name() });
         }
+        for outcome in ["claimed", "refused", "rate_limited", "unavailable"] {
+            let _ = confirm_seconds.get_or_create(&ByOutcome { outcome });
+        }
+        let times = Times::new(|op| {
+            let (store, op) = op.labels();
+            store_seconds.get_or_create(&ByOp { store, op }).clone()
+        });
         for by in ["owner", "admin"] {
             let _ = unclaims.get_or_create(&Unclaim { by, outcome: "released" });
         }
@@ -146,6 +177,7 @@ impl Metrics {
             auth_failures,
             confirmations,
             confirm_seconds,
+            times: Arc::new(times),
             unclaims,
             blocked,
             limits,
@@ -222,8 +254,8 @@ impl Meter for Metrics {
         self.confirmations.get_or_create(&Confirmation { outcome, evidence: evidence.name() }).inc();
     }
 
-    fn confirm_seconds(&self, seconds: f64) {
-        self.confirm_seconds.observe(seconds);
+    fn confirm_seconds(&self, outcome: &'static str, seconds: f64) {
+        self.confirm_seconds.get_or_create(&ByOutcome { outcome }).observe(seconds);
     }
 
     fn unclaim(&self, by: &'static str, outcome: &'static str) {
@@ -250,7 +282,7 @@ mod tests {
 
     #[test]
     fn every_submission_has_a_counter_of_its_own() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new("embedded");
         let mut seen = std::collections::HashSet::new();
         for transport in Transport::ALL {
             for source in SOURCES {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use claim::ports::Outbox;
-use registry::Backend;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use crate::build::{self, Bound, Node};
 use crate::config::{self, Fault, LogFormat, Settings};
 use crate::events::{self, DispatchStats};
 use crate::out::{self, Exit};
+use crate::steps::Steps;
 use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
 use crate::{admin, cli, sealer};
@@ -131,6 +131,10 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         Arc::new(move || clock.now()),
     ));
 
+    let steps = Arc::<Steps>::default();
+    let watched = Arc::clone(&steps);
+    let stepping = tokio::spawn(async move { watched.watch().await });
+
     let mut listeners = vec![("http", http.stats())];
     listeners.extend(mqtt_listener.as_ref().map(|listener| ("mqtt", listener.stats())));
     listeners.extend(mqtt_ws.as_ref().map(|listener| ("ws", listener.stats())));
@@ -144,6 +148,8 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         dispatch,
         seal_errors,
         watch: Arc::clone(&watch),
+        steps,
+        clock,
         data_dir,
         draining: AtomicBool::new(false),
     });
@@ -226,6 +232,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     supervisor.saving();
     // A hundred rows that are under way are committed or not; the next start goes on.
     importing.abort();
+    stepping.abort();
     let _ = importing.await;
     stop_dispatch.cancel();
     let _ = tokio::join!(dispatcher, sealing);
@@ -248,11 +255,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
 }
 
 fn banner(settings: &Settings, kind: &str, addresses: &Addresses, first_run: Option<(&str, &str)>) {
-    let kind = match (settings.registry.backend, kind) {
-        (Backend::Sqlite, kind) => kind.to_owned(),
-        (Backend::Postgres, "embedded") => "postgresql".to_owned(),
-        (Backend::Postgres, kind) => format!("postgresql, {kind}"),
-    };
+    let kind = build::mode(settings, kind);
     let version = env!("CARGO_PKG_VERSION");
     out::data(format!("claimd {version}  {kind}  data {}", settings.server.data_dir));
     let line =

@@ -3,17 +3,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use claim::audit::AuditLog;
 use claim::directory::Directory;
 use claim::ports::Outbox;
 use claim::watch::WatchFeed;
+use claim_cache::SystemClock;
 use registry::Registry;
 
 use crate::admin::{Health, Readiness};
 use crate::claims::Keeper;
 use crate::events::DispatchStats;
 use crate::metrics::{Kind, Live, Metrics, figure};
+use crate::steps::Steps;
+use crate::timed::Op;
 
 /// What there is to look at.
 pub(crate) struct Vitals {
@@ -27,6 +31,8 @@ pub(crate) struct Vitals {
     pub(crate) dispatch: Arc<DispatchStats>,
     pub(crate) seal_errors: Arc<AtomicU64>,
     pub(crate) watch: Arc<WatchFeed>,
+    pub(crate) steps: Arc<Steps>,
+    pub(crate) clock: SystemClock,
     pub(crate) data_dir: PathBuf,
     pub(crate) draining: AtomicBool,
 }
@@ -113,7 +119,7 @@ impl Vitals {
         add("coap_observations", "Observations open", Kind::Gauge, "", coap(|stats| figure(&stats.observations)));
     }
 
-    fn of_stores(&self, live: &mut Vec<Live>, outbox_pending: i64, unsealed: u64) {
+    fn of_stores(&self, live: &mut Vec<Live>, outbox: &Waiting, unsealed: u64) {
         let mut add = |name, help, kind, value| live.push(Live { name, help, kind, labels: String::new(), value });
         let cache = self.keeper.stats();
         add("pending_claims", "Claims held", Kind::Gauge, cache.pending as f64);
@@ -127,13 +133,56 @@ impl Vitals {
         add("registry_refused", "Changes refused because too many waited", Kind::Counter, figure(&registry.refused));
         add("registry_commits", "Transactions committed", Kind::Counter, figure(&registry.commits));
         add("registry_changes", "Changes in them", Kind::Counter, figure(&registry.changes));
-        add("store_errors", "Transactions that failed", Kind::Counter, figure(&registry.errors));
+        add(
+            "registry_retried",
+            "Changes run again, others being in their way",
+            Kind::Counter,
+            figure(&registry.retried),
+        );
+        add("registry_errors", "Transactions that failed", Kind::Counter, figure(&registry.errors));
         add("audit_notes_dropped", "Audit notes dropped", Kind::Counter, figure(&registry.notes_dropped));
         add("audit_unsealed", "Audit rows not chained yet", Kind::Gauge, unsealed as f64);
         add("audit_seal_errors", "Failures to chain audit rows", Kind::Counter, figure(&self.seal_errors));
-        add("outbox_pending", "Events waiting", Kind::Gauge, outbox_pending.max(0) as f64);
+        add("outbox_pending", "Events waiting", Kind::Gauge, outbox.events.max(0) as f64);
+        add("outbox_oldest_seconds", "Age of the oldest of them", Kind::Gauge, outbox.oldest.as_secs_f64());
         add("outbox_errors", "Failures to hand events on", Kind::Counter, figure(&self.dispatch.errors));
         add("disk_free_bytes", "Room on the data folder's disk", Kind::Gauge, self.disk_free() as f64);
+    }
+}
+
+/// Events that this node has not handed on.
+struct Waiting {
+    events: i64,
+    oldest: Duration,
+}
+
+impl Vitals {
+    async fn waiting(&self) -> Waiting {
+        let position = self.dispatch.position.load(Ordering::Relaxed);
+        let head = Outbox::head(&*self.registry).await.unwrap_or_default();
+        let events = head.saturating_sub(position);
+        if events <= 0 {
+            return Waiting { events: 0, oldest: Duration::ZERO };
+        }
+        let oldest = Outbox::tail(&*self.registry, position, 1).await.unwrap_or_default();
+        let oldest = oldest.first().map_or(Duration::ZERO, |event| event.at.until(self.clock.now()));
+        Waiting { events, oldest }
+    }
+
+    fn of_host(&self, live: &mut Vec<Live>, ready: bool) {
+        let mut add = |name, help, kind, labels: &str, value| {
+            live.push(Live { name, help, kind, labels: labels.to_owned(), value });
+        };
+        add("ready", "Whether /readyz says so", Kind::Gauge, "", f64::from(u8::from(ready)));
+        let steps = "Times that the wall clock was set";
+        let (forward, backward) = (figure(&self.steps.forward), figure(&self.steps.backward));
+        add("clock_steps", steps, Kind::Counter, "{direction=\"forward\"}", forward);
+        add("clock_steps", steps, Kind::Counter, "{direction=\"backward\"}", backward);
+        for (op, unanswered) in Op::ALL.into_iter().zip(&self.metrics.times.unanswered) {
+            let (store, op) = op.labels();
+            let labels = format!("{{store=\"{store}\",op=\"{op}\"}}");
+            add("store_errors", "Questions that a store left unanswered", Kind::Counter, &labels, figure(unanswered));
+        }
     }
 }
 
@@ -154,13 +203,14 @@ impl Health for Vitals {
     }
 
     async fn metrics(&self) -> String {
-        let head = Outbox::head(&*self.registry).await.unwrap_or_default();
-        let waiting = head.saturating_sub(self.dispatch.position.load(Ordering::Relaxed));
+        let waiting = self.waiting().await;
+        let ready = self.ready().await.ready;
         let unsealed = AuditLog::unsealed(&*self.registry).await.unwrap_or_default();
         let mut live = Vec::new();
         self.of_listeners(&mut live);
         self.of_transports(&mut live);
-        self.of_stores(&mut live, waiting, unsealed);
+        self.of_stores(&mut live, &waiting, unsealed);
+        self.of_host(&mut live, ready);
         self.metrics.render(&live)
     }
 }

@@ -96,14 +96,10 @@ enum Which {
     Eui { dev_eui: Eui64, join_eui: Option<Eui64> },
 }
 
-pub(crate) async fn claim(
-    State(api): State<Api>,
-    caller: Caller,
-    request: extract::Request,
-) -> Result<Response, Refused> {
+pub(crate) async fn claim(State(api): State<Api>, caller: Caller, request: extract::Request) -> Response {
     let started = std::time::Instant::now();
-    let reply = try_claim(&api, &caller, request).await;
-    api.inner.parts.confirmation.meter().confirm_seconds(started.elapsed().as_secs_f64());
+    let reply = try_claim(&api, &caller, request).await.into_response();
+    super::owner::measured(&api, started, reply.status());
     reply
 }
 

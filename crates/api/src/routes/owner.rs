@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, extract};
 use claim::confirmation::{ConfirmRequest, DeviceRef};
@@ -57,8 +57,19 @@ pub(crate) async fn claim(
         Ok(response) => response,
         Err(fault) => fault.into_response(),
     };
-    api.inner.parts.confirmation.meter().confirm_seconds(started.elapsed().as_secs_f64());
+    measured(&api, started, response.status());
     response
+}
+
+/// How long a claim took, by what was answered; at every door.
+pub(super) fn measured(api: &Api, started: Instant, status: StatusCode) {
+    let outcome = match status {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limited",
+        status if status.is_success() => "claimed",
+        status if status.is_server_error() => "unavailable",
+        _ => "refused",
+    };
+    api.inner.parts.confirmation.meter().confirm_seconds(outcome, started.elapsed().as_secs_f64());
 }
 
 async fn confirm(
