@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use x509_cert::Certificate;
 
 use super::Check;
 use crate::config::Loaded;
@@ -12,6 +14,8 @@ use crate::keys;
 
 /// Above this each confirm, which waits for the disk, is slow.
 const SLOW_SYNC: Duration = Duration::from_millis(20);
+/// A certificate that ends sooner is worth a word.
+const RENEW: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Writes that are timed.
 const SYNCS: usize = 8;
 
@@ -21,8 +25,9 @@ pub(super) fn checks(loaded: &Loaded, file: Option<&Path>, data_dir: &Path) -> V
     checks.push(master_key(&loaded.settings.server.key_file()));
     let manifest = &loaded.settings.manifest;
     for (key, files) in [("manifest.log_signers", &manifest.log_signers), ("manifest.roots", &manifest.roots)] {
-        checks.extend(files.iter().map(|file| readable(key, Path::new(file))));
+        checks.extend(files.iter().map(|file| certificates(key, Path::new(file))));
     }
+    checks.extend(of_tls(&loaded.settings.registry));
     checks
 }
 
@@ -109,14 +114,64 @@ fn master_key(path: &Path) -> Check {
     }
 }
 
-fn readable(key: &str, path: &Path) -> Check {
-    match std::fs::read_to_string(path) {
-        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Check::ok(key, path.display().to_string()),
-        Ok(_) => Check::fault(key, format!("{} holds no certificate", path.display()), "name PEM files"),
-        Err(error) => {
-            let next = "name a file that the server's user can read";
-            Check::fault(key, format!("{} cannot be read: {error}", path.display()), next)
-        }
+/// What TLS to the database is made with.
+fn of_tls(registry: &registry::Config) -> Vec<Check> {
+    let named = [
+        ("registry.tls_ca_file", &registry.tls_ca_file),
+        ("registry.tls_certificate_file", &registry.tls_certificate_file),
+    ];
+    let named = named.into_iter().filter(|(_, file)| !file.is_empty());
+    let mut checks: Vec<Check> = named.map(|(key, file)| certificates(key, Path::new(file))).collect();
+    if !registry.tls_key_file.is_empty() {
+        checks.push(private("registry.tls_key_file", Path::new(&registry.tls_key_file)));
+    }
+    checks
+}
+
+/// A key that is in use as it is.
+fn private(key: &str, path: &Path) -> Check {
+    match path.metadata().map(|meta| meta.mode() & 0o777) {
+        Ok(mode) if mode & 0o077 == 0 => Check::ok(key, format!("{} is its owner's alone", path.display())),
+        Ok(mode) => Check::fault(
+            key,
+            format!("{} can be read by others (mode {mode:04o})", path.display()),
+            format!("chmod 600 {}", path.display()),
+        ),
+        Err(error) => cannot_read(key, path, &error),
+    }
+}
+
+/// A file of certificates, by the one that ends first.
+fn certificates(key: &str, path: &Path) -> Check {
+    let shown = path.display();
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return cannot_read(key, path, &error),
+    };
+    let chain = Certificate::load_pem_chain(&bytes).unwrap_or_default();
+    let ends = chain.iter().map(|one| one.tbs_certificate().validity().not_after.to_unix_duration()).min();
+    match ends {
+        Some(ends) => expiry(key, &shown.to_string(), ends, since_1970()),
+        None => Check::fault(key, format!("{shown} holds no certificate"), "name a PEM file with certificates alone"),
+    }
+}
+
+fn cannot_read(key: &str, path: &Path, error: &std::io::Error) -> Check {
+    let next = "name a file that the server's user can read";
+    Check::fault(key, format!("{} cannot be read: {error}", path.display()), next)
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn expiry(key: &str, file: &str, ends: Duration, now: Duration) -> Check {
+    let day = humantime::format_rfc3339_seconds(UNIX_EPOCH + ends);
+    let next = "have it renewed, put the new one there, and restart";
+    match ends.checked_sub(now) {
+        None => Check::fault(key, format!("{file} ended on {day}"), next),
+        Some(left) if left < RENEW => Check::warn(key, format!("{file} ends on {day}"), next),
+        Some(_) => Check::ok(key, format!("{file} is good until {day}")),
     }
 }
 
@@ -124,6 +179,16 @@ fn readable(key: &str, path: &Path) -> Check {
 mod tests {
     use super::super::State;
     use super::*;
+
+    #[test]
+    fn certificates_are_told_of_a_month_before_their_end() {
+        let now = Duration::from_secs(1_800_000_000);
+        let state = |ends| expiry("key", "file", ends, now).state;
+        assert_eq!(state(now + RENEW), State::Ok);
+        assert_eq!(state(now + RENEW - Duration::from_secs(1)), State::Warn);
+        assert_eq!(state(now), State::Warn);
+        assert_eq!(state(now - Duration::from_secs(1)), State::Fault);
+    }
 
     #[test]
     fn a_slow_disk_is_a_warning() {

@@ -6,7 +6,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use super::{CHECK, PostgresConfig, PostgresRegistry, place_of, pool, schema, server_of};
+use super::{CHECK, PostgresConfig, PostgresRegistry, Server, pool, schema};
 use crate::sqlite::OpenError;
 
 /// A database as it answers.
@@ -43,8 +43,8 @@ const CHANGED: [&str; 3] = ["device", "audit", "outbox"];
 impl PostgresRegistry {
     /// Connects as a server would and looks. `patience` bounds the whole.
     pub async fn examine(config: &PostgresConfig, patience: Duration) -> Result<PostgresFacts, OpenError> {
-        let server = server_of(config, patience)?;
-        let place = place_of(&server);
+        let server = Server::of(config, patience)?;
+        let place = server.place();
         let error = |what: String| OpenError { path: place.clone(), what, next: CHECK };
         let pool = pool(server, 1, patience).map_err(|fault| error(format!("has no pool: {fault}")))?;
         let looking = async {
