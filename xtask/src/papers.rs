@@ -13,6 +13,7 @@ const PAPERS: &[&str] = &[
     "docs/benchmarks.md",
     "docs/clustering.md",
     "docs/makers.md",
+    "docs/operators.md",
     "docs/owners.md",
 ];
 /// Code spans that begin so are paths of this repository.

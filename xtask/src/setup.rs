@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("zbar-tools", "/usr/bin/zbarimg"),
     ("nodejs", "/usr/bin/node"),
     ("systemd", "/usr/bin/systemd-analyze"),
+    ("prometheus", "/usr/bin/promtool"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
 ];
@@ -31,10 +32,27 @@ const POSTGRES: (&str, &str) = ("postgresql-15", "/usr/lib/postgresql/15/bin/pos
 const PYTHON: &[&str] =
     &["paho-mqtt==2.2.0", "aiocoap==0.4.17", "tb-mqtt-client==1.13.14", "tb-rest-client==4.4", "mmh3==5.3.1"];
 
+/// What reads the files of `examples/deploy` as their own tools would: the schemas of Kubernetes and of compose. All is named, so
+/// nothing else is fetched; docker-compose is there for its schema alone.
+const MANIFESTS: &[&str] = &[
+    "kubernetes-validate==1.37.0",
+    "docker-compose==1.29.2",
+    "PyYAML==6.0.4",
+    "jsonschema==4.26.0",
+    "jsonschema-specifications==2025.9.1",
+    "referencing==0.37.0",
+    "rpds-py==2026.9.1",
+    "attrs==26.1.0",
+    "typing_extensions==4.16.0",
+    "importlib_resources==7.1.0",
+    "packaging==26.4",
+];
+
 pub(crate) fn install() -> Result<(), String> {
     debian(PACKAGES)?;
     postgres()?;
-    python()
+    python("venv", PYTHON, &[])?;
+    python("venv-manifests", MANIFESTS, &["--no-deps"])
 }
 
 /// Debian starts a database server with the installation; nobody here asked for that one.
@@ -83,15 +101,16 @@ fn apt(arguments: &[&str]) -> Command {
     command
 }
 
-fn python() -> Result<(), String> {
-    let venv = root().join("target/venv");
+fn python(name: &str, packages: &[&str], options: &[&str]) -> Result<(), String> {
+    let venv = root().join("target").join(name);
     let stamp = venv.join("installed");
-    let wanted = PYTHON.join("\n");
+    let wanted = packages.join("\n");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    say(&format!("== installing Python packages into target/venv: {}", PYTHON.join(" ")));
+    say(&format!("== installing Python packages into target/{name}: {}", packages.join(" ")));
     run(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-    run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON))?;
+    let install = ["install", "--quiet", "--disable-pip-version-check"];
+    run(Command::new(venv.join("bin/pip")).args(install).args(options).args(packages))?;
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
 }
