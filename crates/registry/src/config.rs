@@ -34,7 +34,7 @@ pub struct Config {
     pub readers: usize,
     /// Devices and credentials in the look-up cache.
     pub lookup_entries: u64,
-    /// Longest life of an entry there; changes on this node end it at once. At most 10 s.
+    /// Longest life of an entry there; a change ends it at once, on whatever node. At most 10 s.
     #[serde(with = "humantime_serde")]
     pub lookup_age: Duration,
 }

@@ -1,7 +1,8 @@
 //! The look-up cache of what a claim message needs: credential → device, device → standing, device → gateways. Bounded;
 //! a lost entry costs one read.
 //!
-//! Every change on this node is forgotten here after its commit and before its caller is answered. A reader that read
+//! Every change on this node is forgotten here after its commit and before its caller is answered; what other nodes change,
+//! as soon as this one hears of it (`postgres/stale.rs`). A reader that read
 //! the old row must not put it in afterwards: it remembers the epoch before reading, and both sides take the same lock.
 
 mod front;
@@ -63,7 +64,6 @@ impl Lookup {
         {
             Cache::builder().max_capacity(entries).time_to_live(age).build_with_hasher(ahash::RandomState::new())
         }
-        let age = age.min(Duration::from_secs(10));
         // Together they keep nothing for longer than was asked for.
         let (age, fronts) = match age.checked_sub(front::AGE) {
             Some(rest) if !rest.is_zero() => (rest, Some(Fronts { credentials: Front::new(), devices: Front::new() })),

@@ -63,6 +63,7 @@ mod roles;
 mod rows;
 mod schema;
 mod tls;
+mod stale;
 mod waking;
 mod write;
 
@@ -109,9 +110,11 @@ struct Core {
     patience: Duration,
     /// Held shared by a first try of a SERIALIZABLE change, and alone by a later one.
     turns: RwLock<()>,
-    /// An event was committed here.
+    /// Something that other nodes must hear of was committed here.
     told: Notify,
 }
+    /// What other nodes committed.
+    seen: stale::Seen,
 
 const CHECK: &str = "check the address, the user, the password, with TLS `sslmode` and `registry.tls_ca_file`, and that the \
      server takes connections";
@@ -141,6 +144,7 @@ impl PostgresRegistry {
             turns: RwLock::new(()),
             told: Notify::new(),
         });
+            seen: stale::Seen::default(),
         let sealer = Sealer::new(master, before);
         let prepared = tokio::time::timeout(patience, prepare(&core, &sealer));
         let (keyring, handed_over) = prepared
@@ -216,6 +220,7 @@ async fn prepare(core: &Core, sealer: &Sealer) -> Result<(Keyring, bool), (Strin
 
 /// How the database is reached.
 #[derive(Clone)]
+    stale::adopt(&db).await.map_err(cannot("used"))?;
 struct Server {
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,

@@ -51,6 +51,8 @@ pub(crate) struct After {
     pub(crate) forget: Vec<Forget>,
     /// Whether an outbox row was written.
     pub(crate) event: bool,
+    /// Whether the outbox rows say all that is to be forgotten, to the other nodes too.
+    pub(crate) told: bool,
 }
 
 /// How the commit went.

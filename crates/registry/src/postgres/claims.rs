@@ -149,7 +149,7 @@ async fn apply(db: &Db, after: &mut After, assign: &Assign) -> Result<Assignment
     {
         remember(db, key, &answer, assign.now).await?;
     }
-    after.event = true;
+    (after.event, after.told) = (true, true);
     after.forget.push(Forget::Device(assign.device));
     Ok(Assignment::Assigned { claimed_at: assign.now, generation })
 }
@@ -218,7 +218,7 @@ impl Giving {
         let row = db.one(sql, &[&device, &tenant, &fence_ms, &self.allow_again, &now, &owner]).await?;
         self.audit("released").write_in(db, Evidence::None, rows::get(&row, 0)?).await?;
         outbox::insert(db, self.tenant, self.device, &before.name, Kind::Unclaimed, self.now).await?;
-        after.event = true;
+        (after.event, after.told) = (true, true);
         after.forget.push(Forget::Device(self.device));
         Ok(Release::Released { previous, fence })
     }

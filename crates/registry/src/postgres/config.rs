@@ -19,7 +19,7 @@ pub struct PostgresConfig {
     pub connections: usize,
     /// Devices and credentials in the look-up cache.
     pub lookup_entries: u64,
-    /// Longest life of an entry there; changes on this node end it at once. At most 10 s.
+    /// Longest life of an entry there; a change ends it at once, on whatever node.
     pub lookup_age: Duration,
 }
 

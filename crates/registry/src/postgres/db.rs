@@ -204,10 +204,17 @@ impl PostgresRegistry {
 
     /// As [`PostgresRegistry::read`], with what went wrong.
     pub(super) async fn reading<A: Sync, T>(&self, args: &A, read: Read<A, T>) -> Result<T, Fault> {
+        self.core.reading(args, read).await
+    }
+}
+
+impl Core {
+    /// A read, bounded in time; again if its connection turns out to be an old one.
+    pub(super) async fn reading<A: Sync, T>(&self, args: &A, read: Read<A, T>) -> Result<T, Fault> {
         let work = async {
             let mut again = READS_AGAIN;
             loop {
-                let db = self.core.borrow().await?;
+                let db = self.borrow().await?;
                 match read(&db, args).await {
                     Err(fault) if again > 0 && fault.passes() => again -= 1,
                     result => {
@@ -218,6 +225,6 @@ impl PostgresRegistry {
             }
         };
         let late = || Fault::NoConnection("no answer in time".to_owned());
-        tokio::time::timeout(self.core.patience, work).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(self.patience, work).await.unwrap_or_else(|_| Err(late()))
     }
 }

@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::db::{Db, Fault};
 use super::write::Way;
 use super::{PostgresRegistry, rows};
-use crate::lookup::Forget;
 use crate::outbox::{Kind, kind_of};
 
 pub(crate) async fn insert(
@@ -109,9 +108,10 @@ impl Outbox for PostgresRegistry {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         PortFuture::later(async move {
             let events = self.read((since, limit), |db, (since, limit)| Box::pin(tail(db, *since, *limit))).await?;
-            // Before anybody is told: what another node changed is at hand here as it was.
-            let stale: Vec<Forget> = events.iter().map(|event| Forget::Device(event.device)).collect();
-            self.core.shared.lookup.forget(&stale);
+            // Whoever is told of an event finds nothing of before it here.
+            if !events.is_empty() && self.core.forget_stale().await.is_err() {
+                return Err(Unavailable);
+            }
             Ok(events)
         })
     }

@@ -4,7 +4,8 @@ use super::db::{Db, Fault};
 use super::rows;
 
 /// Every migration, oldest first; the position is the version.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/postgres/0001_initial.sql"), include_str!("../migrations/postgres/0002_stale.sql")];
 
 /// Why a database cannot be used.
 #[derive(Debug)]

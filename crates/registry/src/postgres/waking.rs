@@ -1,5 +1,5 @@
-//! Waking the other nodes: one commits an event, all read the outbox. A notification only wakes; a node that misses one finds
-//! the event when it looks by itself.
+//! Waking the other nodes: one commits an event, or what makes their look-ups stale, and all look. A notification only wakes;
+//! a node that misses one finds what there is when it looks by itself.
 //!
 //! A transaction that notifies takes a lock of the whole database at its commit. So no change does: one task does it for all
 //! changes of the node, so many times a second at the most.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::AsyncMessage;
 
-use super::{Core, Fault, Server};
+use super::{Core, Fault, Server, stale};
 
 /// From one notification of a node to its next.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -20,14 +20,16 @@ const BETWEEN: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_secs(2);
 const CHANNEL: &str = "claimd_outbox";
 
-/// The two tasks, which end with this.
+/// The tasks, which end with this.
 pub(super) struct Waking {
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Waking {
     pub(super) fn start(core: &Arc<Core>, server: Server) -> Self {
-        Self { tasks: [tokio::spawn(tell(Arc::clone(core))), tokio::spawn(hear(Arc::clone(core), server))] }
+        let tell = tokio::spawn(tell(Arc::clone(core)));
+        let hear = tokio::spawn(hear(Arc::clone(core), server));
+        Self { tasks: [tell, hear, tokio::spawn(stale::follow(Arc::clone(core)))] }
     }
 }
 
@@ -78,6 +80,7 @@ async fn listen(core: &Core, server: &Server) -> Result<Infallible, Fault> {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             if let AsyncMessage::Notification(_) = message? {
                 core.shared.wake.notify_waiters();
+                core.seen.told.notify_one();
             }
         }
         Err(Fault::NoConnection("the connection has ended".to_owned()))
@@ -87,6 +90,7 @@ async fn listen(core: &Core, server: &Server) -> Result<Infallible, Fault> {
         tokio::time::timeout(core.patience, client.batch_execute(&sql)).await.map_err(late)??;
         // For what was missed before.
         core.shared.wake.notify_waiters();
+        core.seen.told.notify_one();
         // The client lives as long as its connection is to.
         pending().await
     };

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use super::db::{Db, Doing, Fault};
-use super::{After, Core, PostgresRegistry};
+use super::{After, Core, PostgresRegistry, stale};
 use crate::writer::NotWritten;
 
 /// A change. It captures nothing, so that it can be run again.
@@ -116,6 +116,8 @@ impl Core {
                 self.shared.lookup.forget(&after.forget);
                 if after.event {
                     self.shared.wake.notify_waiters();
+                }
+                if after.event || !after.forget.is_empty() {
                     self.told.notify_one();
                 }
             }
@@ -175,7 +177,14 @@ impl Core {
                 Some(begin) => db.batch(begin).await?,
                 None => begun.store(true, Ordering::Relaxed),
             }
-            let value = change(&db, after, args).await;
+            let mut value = change(&db, after, args).await;
+            if value.is_ok()
+                && !after.forget.is_empty()
+                && !after.told
+                && let Err(fault) = stale::insert(&db, &after.forget).await
+            {
+                value = Err(fault);
+            }
             Ok((db, value))
         };
         // Given up before the commit, the connection is closed, and with it the transaction ends.

@@ -75,23 +75,33 @@ impl Postgres {
         target: Option<&ClaimTarget>,
         now: Timestamp,
     ) -> Result<Assignment, WriteError> {
-        let origin = origin(None);
-        let request = AssignOwner {
-            tenant,
-            device,
-            owner,
-            account: UserId::random(),
-            proof: SecretDigest::from_bytes([1; 32]),
-            freshness: Freshness::ReceivedAt(now),
-            allow_by_default: true,
-            invalidate_code: true,
-            target,
-            retry: None,
-            now,
-            origin: &origin,
-        };
-        self.registry.assign_owner(request).await
+        assign(&self.registry, (tenant, device, owner), target, now).await
     }
+}
+
+/// A confirm by an announcement received `now`, of an account of its own.
+pub(crate) async fn assign(
+    registry: &PostgresRegistry,
+    (tenant, device, owner): (TenantId, DeviceId, CustomerId),
+    target: Option<&ClaimTarget>,
+    now: Timestamp,
+) -> Result<Assignment, WriteError> {
+    let origin = origin(None);
+    let request = AssignOwner {
+        tenant,
+        device,
+        owner,
+        account: UserId::random(),
+        proof: SecretDigest::from_bytes([1; 32]),
+        freshness: Freshness::ReceivedAt(now),
+        allow_by_default: true,
+        invalidate_code: true,
+        target,
+        retry: None,
+        now,
+        origin: &origin,
+    };
+    registry.assign_owner(request).await
 }
 
 impl Stage for Postgres {

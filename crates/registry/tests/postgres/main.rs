@@ -8,6 +8,7 @@ mod faults;
 mod imports;
 mod keys;
 mod listings;
+mod lookups;
 mod roles;
 mod schema;
 mod server;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claim::{MasterKey, Secret};
 use registry::{OpenError, PostgresConfig, PostgresRegistry};
-use testkit::postgres::PostgresServer;
+use testkit::postgres::{PostgresServer, Stop};
 use testkit::wait::until;
 use tokio_postgres::{Client, NoTls};
 
@@ -23,8 +23,16 @@ impl Server {
         Self(PostgresServer::start())
     }
 
-    fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         self.0.url(database)
+    }
+
+    pub(crate) fn stop(&self, how: Stop) {
+        self.0.stop(how);
+    }
+
+    pub(crate) fn start_again(&self) {
+        self.0.start_again();
     }
 
     /// A client without anything of ours in between.
