@@ -31,6 +31,7 @@ mod mqtt_rules;
 mod observability;
 mod owners;
 mod postgres;
+mod postgres_faults;
 mod promises;
 mod refusals;
 mod roles;

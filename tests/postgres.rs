@@ -3,6 +3,8 @@
 use std::process::Command;
 
 use serde_json::json;
+use testkit::postgres::{Over, PostgresServer, Stop, Tls};
+use testkit::tls::Authority;
 
 use crate::harness::postgres::settings;
 use crate::harness::tools::run;
@@ -93,4 +95,28 @@ fn an_address_that_does_not_answer_ends_the_start_without_its_password() {
     assert_ne!(output.status.code(), Some(0));
     assert!(talk.contains("the registry postgresql 127.0.0.1/claimd") && talk.contains("next"), "{talk}");
     assert!(!talk.contains("hunter2"), "{talk}");
+}
+
+#[test]
+fn with_tls_a_node_serves_and_its_database_s_password_is_in_no_log() {
+    let authority = Authority::new();
+    let identity = authority.server(&["localhost"]);
+    let tls = Tls { identity: &identity, authority: &authority, demands_certificate: false };
+    let store = PostgresServer::with(&[], &Over::Tls(tls));
+    let url = format!("postgresql://claimd:hunter2-of-the-database@localhost:{}/{}", store.port(), store.database());
+    let ca = authority.certificate().display().to_string();
+    let server = Server::with(&[
+        ("CLAIMD_REGISTRY__BACKEND", "postgres"),
+        ("CLAIMD_REGISTRY__URL", &url),
+        ("CLAIMD_REGISTRY__TLS_CA_FILE", &ca),
+        ("CLAIMD_LOG__LEVEL", "trace"),
+    ]);
+    let world = World::new(&server);
+    let device = world.device("pump");
+    assert_eq!(submit(&server, &device, "right"), 200);
+    assert_eq!(world.alice.client.claim("pump", "right").status, 200);
+    store.stop(Stop::Fast);
+    assert_eq!(world.alice.client.unclaim("pump").status, 503);
+    let log = server.log();
+    assert!(log.contains("the registry failed") && !log.contains("hunter2"), "{log}");
 }

@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "/usr/bin/curl"),
     ("jq", "/usr/bin/jq"),
     ("redis-server", "/usr/bin/redis-server"),
+    ("libfaketime", "/usr/share/doc/libfaketime"),
     ("haproxy", "/usr/sbin/haproxy"),
     ("zbar-tools", "/usr/bin/zbarimg"),
     ("nodejs", "/usr/bin/node"),

@@ -133,7 +133,7 @@ fn bystander(
     claims: u64,
 ) -> [Duration; 2] {
     const EVERY: Duration = Duration::from_micros(100);
-    let sweeper = Sweeper::start(Arc::clone(cache), clock, |_| ());
+    let sweeper = Sweeper::start(Arc::clone(cache), clock.clone(), |_| ());
     let mut longest = [Duration::ZERO; 2];
     let mut number = claims;
     let mut next = Instant::now();

@@ -1,29 +1,55 @@
 //! The clock of the process: the one place where time enters claimd.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use claim::Timestamp;
 
-/// Now = the later of the wall clock and (wall clock at start + monotonic time since).
+/// Now = the later of the wall clock and (wall clock at start + monotonic time since), and what another clock is ahead of it
+/// where one is followed.
 ///
 /// A wall clock that steps back is ignored until real time has caught up with it, and one that steps ahead is followed:
-/// a step may end a claim early, never revive or lengthen it. Make one at start and hand copies of it around; all copies
-/// agree.
-#[derive(Clone, Copy, Debug)]
+/// a step may end a claim early, never revive or lengthen it. Make one at start and hand clones of it around; all agree.
+#[derive(Clone, Debug)]
 pub struct SystemClock {
     started_wall: Timestamp,
     started: Instant,
+    followed: Arc<Followed>,
+}
+
+/// The clock that is followed; all zero while there is none.
+#[derive(Debug, Default)]
+struct Followed {
+    /// Milliseconds.
+    ahead: AtomicI64,
+    /// What has been said before the clock that is followed fell behind.
+    said: AtomicI64,
 }
 
 impl SystemClock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        Self { started_wall: wall(), started: Instant::now() }
+        Self { started_wall: wall(), started: Instant::now(), followed: Arc::default() }
     }
 
     /// The present instant. Does not go back by more than the wall clock's last step ahead was corrected.
     pub fn now(&self) -> Timestamp {
+        let ahead = self.followed.ahead.load(Ordering::Relaxed);
+        let said = self.followed.said.load(Ordering::Relaxed);
+        Timestamp::from_millis(self.machine().as_millis().saturating_add(ahead).max(said))
+    }
+
+    /// The present instant by this machine alone, whatever is followed.
+    pub fn machine(&self) -> Timestamp {
         later(wall(), self.started_wall, self.started.elapsed())
+    }
+
+    /// From now on says what a clock says that is so many milliseconds ahead of [`SystemClock::machine`], or behind it if
+    /// that is below zero. Where it had said more, it says the same until the other one has caught up.
+    pub fn follow(&self, ahead: i64) {
+        self.followed.said.fetch_max(self.now().as_millis(), Ordering::Relaxed);
+        self.followed.ahead.store(ahead, Ordering::Relaxed);
     }
 
     /// Monotonic time since the start, for measuring.
@@ -60,5 +86,17 @@ mod tests {
         let started = Timestamp::from_millis(1_000_000);
         let ahead = Timestamp::from_millis(9_000_000);
         assert_eq!(later(ahead, started, Duration::from_millis(500)), ahead);
+    }
+
+    #[test]
+    fn a_clock_that_is_followed_and_falls_behind_does_not_turn_time_back() {
+        let clock = SystemClock::start();
+        let (copy, before) = (clock.clone(), clock.machine());
+        clock.follow(3_600_000);
+        let ahead = copy.now();
+        assert!(ahead.as_millis() >= before.as_millis() + 3_600_000, "all clones follow");
+        clock.follow(0);
+        assert!(copy.now() >= ahead);
+        assert!(clock.machine() < ahead, "the machine's own goes on as it was");
     }
 }

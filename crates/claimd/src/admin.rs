@@ -23,7 +23,13 @@ pub(crate) trait Health: Send + Sync + 'static {
 pub(crate) struct Readiness {
     pub(crate) ready: bool,
     pub(crate) registry: &'static str,
+    /// Down too when it is older than this claimd needs, as after a restore.
+    pub(crate) schema: &'static str,
     pub(crate) claim_cache: &'static str,
+    /// Down when this machine's is a minute off that of the database, or more.
+    pub(crate) clock: &'static str,
+    /// How far the database's is ahead.
+    pub(crate) clock_ahead_ms: i64,
     pub(crate) disk_free_bytes: u64,
     pub(crate) draining: bool,
 }

@@ -29,11 +29,13 @@ use crate::config::{Fault, Manifest, Settings};
 use crate::keys;
 use crate::metrics::Metrics;
 use crate::rotation::Rotation;
+use crate::skew::Skew;
 use crate::timed::Timed;
 
 /// Everything of one server, bound and ready to serve.
 pub(crate) struct Node {
     pub(crate) clock: SystemClock,
+    pub(crate) skew: Arc<Skew>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) keeper: Keeper,
     pub(crate) sweeper: Sweeping,
@@ -71,13 +73,15 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     })?;
     let clock = SystemClock::start();
     let registry = open_registry(settings, &data_dir, &keys).await?;
+    let store_away = || Fault::plain("the registry does not answer").next("check the disk; see the log");
+    let skew = Arc::new(Skew::default());
+    skew.measure(&*registry, &clock).await.map_err(|_| store_away())?;
     let keyring = registry.keyring();
     let master_keys = Rotation::start(registry.clone(), key_file, keys).map_err(|error| {
         Fault::plain(format!("the master key's file cannot be replaced: {error}")).next("check its folder")
     })?;
-    let store_away = |_| Fault::plain("the registry does not answer").next("check the disk; see the log");
     let directory: Arc<dyn Directory> = registry.clone();
-    let Claims { cache, attempts, keeper } = Claims::open(settings, &data_dir, &directory, clock).await?;
+    let Claims { cache, attempts, keeper } = Claims::open(settings, &data_dir, &directory, clock.clone()).await?;
 
     let feed = Arc::new(StateFeed::default());
     let watch = Arc::new(WatchFeed::new(settings.owner_api.watch()));
@@ -110,7 +114,10 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         budgets: settings.attempts.clone(),
         permission: settings.permissions.claim,
     });
-    let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock.now());
+    let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = {
+        let clock = clock.clone();
+        Arc::new(move || clock.now())
+    };
     let request_ids = Arc::new(AtomicU64::new(1));
     let imports_wait = Arc::<Notify>::default();
 
@@ -164,7 +171,7 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
         permissions: settings.permissions,
         public_url: settings.server.public_url.clone(),
     });
-    let router = router.await.map_err(store_away)?;
+    let router = router.await.map_err(|_| store_away())?;
     let limits = settings.http_limits();
     let device_api = DeviceApi::new(DeviceApiParts {
         intake,
@@ -178,12 +185,13 @@ pub(crate) async fn node(settings: &Settings) -> Result<Node, Fault> {
     let sweeper = {
         let feed = Arc::clone(&feed);
         let expired = move |device| feed.publish(&StateChange { device, name: None, state: ClaimState::None });
-        keeper.sweep(clock, expired).map_err(|error| {
+        keeper.sweep(clock.clone(), expired).map_err(|error| {
             Fault::plain(format!("no thread for the sweeper: {error}")).next("raise the limit of threads")
         })?
     };
     Ok(Node {
         clock,
+        skew,
         registry,
         keeper,
         sweeper,

@@ -18,6 +18,7 @@ mod remote;
 mod rotation;
 mod sealer;
 mod serve;
+mod skew;
 mod snippet;
 mod steps;
 mod supervisor;

@@ -18,7 +18,7 @@ use crate::out::{self, Exit};
 use crate::steps::Steps;
 use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
-use crate::{admin, cli, sealer};
+use crate::{admin, cli, sealer, skew};
 
 /// The addresses really bound, as `--ready-file` writes them.
 #[derive(Serialize)]
@@ -86,6 +86,7 @@ fn start_log(settings: &Settings) -> Result<(), Fault> {
 async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, started: Instant) -> Exit {
     let Node {
         clock,
+        skew,
         registry,
         keeper,
         sweeper,
@@ -113,10 +114,14 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     let dispatch = Arc::<DispatchStats>::default();
     // What was committed before this start has no session here to be told of it.
     let since = Outbox::head(&*registry).await.unwrap_or_default();
+    let now = {
+        let clock = clock.clone();
+        move || clock.now()
+    };
     let dispatcher = tokio::spawn(events::dispatch(
         registry.clone(),
         feed,
-        move || clock.now(),
+        now.clone(),
         since,
         Arc::clone(&dispatch),
         stop_dispatch.clone(),
@@ -124,12 +129,10 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     let seal_errors = Arc::<AtomicU64>::default();
     let sealing = tokio::spawn(sealer::seal(registry.clone(), Arc::clone(&seal_errors), stop_dispatch.clone()));
 
-    let importing = tokio::spawn(api::run_imports(
-        registry.clone(),
-        imports_wait,
-        settings.owner_api.imports_kept,
-        Arc::new(move || clock.now()),
-    ));
+    let importing =
+        tokio::spawn(api::run_imports(registry.clone(), imports_wait, settings.owner_api.imports_kept, Arc::new(now)));
+    let measuring =
+        tokio::spawn(skew::follow(registry.clone(), clock.clone(), Arc::clone(&skew), stop_dispatch.clone()));
 
     let steps = Arc::<Steps>::default();
     let watched = Arc::clone(&steps);
@@ -142,6 +145,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
         registry: registry.clone(),
         keeper: keeper.clone(),
         metrics,
+        skew,
         listeners,
         mqtt: mqtt.stats(),
         coap: coap.as_ref().map(transport_coap::CoapTransport::stats),
@@ -235,7 +239,7 @@ async fn serve(node: Node, settings: &Settings, ready_file: Option<&Path>, start
     stepping.abort();
     let _ = importing.await;
     stop_dispatch.cancel();
-    let _ = tokio::join!(dispatcher, sealing);
+    let _ = tokio::join!(dispatcher, sealing, measuring);
     drop(vitals);
     // Joins a thread and waits for the disk; nothing else runs any more.
     let closed = tokio::task::spawn_blocking(move || {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use claim::audit::AuditLog;
-use claim::directory::Directory;
 use claim::ports::Outbox;
 use claim::watch::WatchFeed;
 use claim_cache::SystemClock;
@@ -16,6 +15,7 @@ use crate::admin::{Health, Readiness};
 use crate::claims::Keeper;
 use crate::events::DispatchStats;
 use crate::metrics::{Kind, Live, Metrics, figure};
+use crate::skew::Skew;
 use crate::steps::Steps;
 use crate::timed::Op;
 
@@ -24,6 +24,7 @@ pub(crate) struct Vitals {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) keeper: Keeper,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) skew: Arc<Skew>,
     /// By transport.
     pub(crate) listeners: Vec<(&'static str, Arc<listener::Stats>)>,
     pub(crate) mqtt: Arc<transport_mqtt::Stats>,
@@ -146,6 +147,8 @@ impl Vitals {
         add("outbox_pending", "Events waiting", Kind::Gauge, outbox.events.max(0) as f64);
         add("outbox_oldest_seconds", "Age of the oldest of them", Kind::Gauge, outbox.oldest.as_secs_f64());
         add("outbox_errors", "Failures to hand events on", Kind::Counter, figure(&self.dispatch.errors));
+        let ahead = "How far the clock that nodes share is ahead of this machine's";
+        add("clock_ahead_seconds", ahead, Kind::Gauge, self.skew.ahead() as f64 / 1000.0);
         add("disk_free_bytes", "Room on the data folder's disk", Kind::Gauge, self.disk_free() as f64);
     }
 }
@@ -188,15 +191,22 @@ impl Vitals {
 
 impl Health for Vitals {
     async fn ready(&self) -> Readiness {
-        let registry = Directory::ping(&*self.registry).await.is_ok();
+        // What does not answer has no schema either.
+        let schema = self.registry.schema_fits().await;
+        let registry = schema.is_ok();
+        let schema = schema.unwrap_or(false);
+        let clock = self.skew.tolerable();
         let cache = self.keeper.healthy();
         let disk_free_bytes = self.disk_free();
         let draining = self.draining.load(Ordering::Relaxed);
         let word = |up| if up { "up" } else { "down" };
         Readiness {
-            ready: registry && cache && !draining && disk_free_bytes > DISK_LOW,
+            ready: registry && schema && cache && clock && !draining && disk_free_bytes > DISK_LOW,
             registry: word(registry),
+            schema: word(schema),
             claim_cache: word(cache),
+            clock: word(clock),
+            clock_ahead_ms: self.skew.ahead(),
             disk_free_bytes,
             draining,
         }

@@ -11,7 +11,7 @@ use claim::imports::Imports;
 use claim::keys::SigningKeys;
 use claim::ports::{DeviceRegistry, Outbox};
 use claim::roles::Roles;
-use claim::{Keyring, MasterKey, PortFuture, Unavailable};
+use claim::{Keyring, MasterKey, PortFuture, Timestamp, Unavailable};
 
 use crate::keys::{HandOver, ResealCursor, Resealed};
 use crate::postgres::PostgresRegistry;
@@ -27,6 +27,15 @@ pub trait Registry:
     /// Commits what waits, sums of audit notes included, chains what is left of the audit log, and lets go of the store. Later
     /// changes are refused as unavailable.
     fn end(self: Arc<Self>) -> PortFuture<'static, ()>;
+
+    /// How far the clock that all its nodes share is ahead of `now`, milliseconds; `None` for the one node of a file.
+    fn clock_ahead<'a>(
+        &'a self,
+        now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> PortFuture<'a, Result<Option<i64>, Unavailable>>;
+
+    /// Whether its schema has everything that this claimd needs; for readiness.
+    fn schema_fits(&self) -> PortFuture<'_, Result<bool, Unavailable>>;
 
     /// The keys of digests.
     fn keyring(&self) -> Arc<Keyring>;
@@ -62,6 +71,18 @@ impl Registry for SqliteRegistry {
         })
     }
 
+    fn clock_ahead<'a>(
+        &'a self,
+        _now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> PortFuture<'a, Result<Option<i64>, Unavailable>> {
+        PortFuture::ready(Ok(None))
+    }
+
+    fn schema_fits(&self) -> PortFuture<'_, Result<bool, Unavailable>> {
+        // Nobody else writes to the file.
+        PortFuture::later(async move { Directory::ping(self).await.map(|()| true).map_err(|_| Unavailable) })
+    }
+
     fn keyring(&self) -> Arc<Keyring> {
         self.keyring()
     }
@@ -90,6 +111,17 @@ impl Registry for PostgresRegistry {
 
     fn end(self: Arc<Self>) -> PortFuture<'static, ()> {
         PortFuture::later(async move { self.close().await })
+    }
+
+    fn clock_ahead<'a>(
+        &'a self,
+        now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> PortFuture<'a, Result<Option<i64>, Unavailable>> {
+        PortFuture::later(async move { self.clock_ahead(now).await.map(Some) })
+    }
+
+    fn schema_fits(&self) -> PortFuture<'_, Result<bool, Unavailable>> {
+        PortFuture::later(self.schema_fits())
     }
 
     fn keyring(&self) -> Arc<Keyring> {

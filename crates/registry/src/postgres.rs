@@ -47,6 +47,7 @@ mod answers;
 mod audit;
 mod children;
 mod claims;
+mod clock;
 mod config;
 mod db;
 mod directory;
@@ -62,8 +63,8 @@ mod reads;
 mod roles;
 mod rows;
 mod schema;
-mod tls;
 mod stale;
+mod tls;
 mod waking;
 mod write;
 
@@ -72,7 +73,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claim::{Keyring, MasterKey};
+use claim::{Keyring, MasterKey, Timestamp, Unavailable};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::sync::{Notify, RwLock};
 use tokio_postgres::config::TargetSessionAttrs;
@@ -112,9 +113,9 @@ struct Core {
     turns: RwLock<()>,
     /// Something that other nodes must hear of was committed here.
     told: Notify,
-}
     /// What other nodes committed.
     seen: stale::Seen,
+}
 
 const CHECK: &str = "check the address, the user, the password, with TLS `sslmode` and `registry.tls_ca_file`, and that the \
      server takes connections";
@@ -143,8 +144,8 @@ impl PostgresRegistry {
             patience,
             turns: RwLock::new(()),
             told: Notify::new(),
-        });
             seen: stale::Seen::default(),
+        });
         let sealer = Sealer::new(master, before);
         let prepared = tokio::time::timeout(patience, prepare(&core, &sealer));
         let (keyring, handed_over) = prepared
@@ -179,6 +180,19 @@ impl PostgresRegistry {
         self.core.pool.close();
     }
 
+    /// How far the database's clock is ahead of `now`, milliseconds: half a round trip is taken off, and the best of several.
+    pub async fn clock_ahead(&self, now: &(dyn Fn() -> Timestamp + Send + Sync)) -> Result<i64, Unavailable> {
+        self.core.clock_ahead(now).await.map_err(|fault| {
+            tracing::error!(%fault, "the database's clock cannot be read");
+            Unavailable
+        })
+    }
+
+    /// Whether its schema has everything that this claimd needs; a newer one may have more.
+    pub async fn schema_fits(&self) -> Result<bool, Unavailable> {
+        self.read((), |db, ()| Box::pin(schema::fits(db))).await
+    }
+
     /// What it has done so far.
     pub fn stats(&self) -> &Stats {
         &self.core.shared.stats
@@ -206,6 +220,7 @@ async fn prepare(core: &Core, sealer: &Sealer) -> Result<(Keyring, bool), (Strin
         SchemaError::Database(fault) => (format!("cannot be migrated: {fault}"), CHECK),
     })?;
     outbox::adopt(&db).await.map_err(cannot("used"))?;
+    stale::adopt(&db).await.map_err(cannot("used"))?;
     let keyring = keys::keyring(&db, sealer).await.map_err(|fault| match fault {
         keys::KeyringFault::Root(RootFault::OtherMaster) => (
             "was sealed under another master key".to_owned(),
@@ -220,7 +235,6 @@ async fn prepare(core: &Core, sealer: &Sealer) -> Result<(Keyring, bool), (Strin
 
 /// How the database is reached.
 #[derive(Clone)]
-    stale::adopt(&db).await.map_err(cannot("used"))?;
 struct Server {
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,

@@ -99,6 +99,7 @@ pub async fn all(stage: &dyn Stage) {
     names_are_looked_up_within_their_tenant(stage).await;
     an_unowned_device_is_assigned_once(stage).await;
     evidence_at_or_before_the_fence_is_stale(stage).await;
+    a_claim_by_code_moves_the_fence(stage).await;
     what_is_made_void_wins_no_more(stage).await;
     a_code_wins_only_with_the_generation_it_was_read_at(stage).await;
     where_claiming_is_not_allowed_nothing_is_assigned(stage).await;
@@ -215,6 +216,17 @@ pub async fn what_is_made_void_wins_no_more(stage: &dyn Stage) {
     assert!(matches!(claim.assign(&*registry).await, Assignment::Assigned { .. }));
     assert_eq!(void(tenant, 200, 200).await, None, "it has an owner");
     assert_eq!(registry.device(device).await.expect("an answer").expect("it").owner, Some(alice));
+}
+
+/// A claim by code has no announcement of its own: what was announced before it, or meanwhile by a clock that leads, is void.
+pub async fn a_claim_by_code_moves_the_fence(stage: &dyn Stage) {
+    let registry = stage.registry();
+    let (tenant, device, alice) = fresh(stage).await;
+    let mut claim = Try::new(tenant, device, alice, 10);
+    claim.freshness = Freshness::Generation(0);
+    assert!(matches!(claim.assign(&*registry).await, Assignment::Assigned { .. }));
+    let standing = registry.device(device).await.expect("an answer").expect("it");
+    assert_eq!(standing.claim_reset_at, Some(at(10 + stage.ahead())));
 }
 
 /// A code that was changed or spent since it was read does not win.

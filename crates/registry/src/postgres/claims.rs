@@ -71,6 +71,11 @@ impl PostgresRegistry {
     }
 }
 
+/// How much two nodes' clocks may differ (`claimd`'s `skew.rs`): the fence of what voids claims by no announcement of its own
+/// stands so far ahead, milliseconds. A node that lags can only void a fresh claim then, which its device repeats; one that
+/// leads cannot have made one that outlives this.
+const SKEW: i64 = 5_000;
+
 /// Whether the claim leaves a claim code stored, asleep until the device is given back. `claimingData` never stays.
 const KEEPS_CODE: &str = "(d.code_any_case IS NOT NULL AND NOT coalesce(h.invalidate_code_on_claim, $11))";
 
@@ -78,7 +83,7 @@ const KEEPS_CODE: &str = "(d.code_any_case IS NOT NULL AND NOT coalesce(h.invali
 fn assigning() -> String {
     format!(
         "WITH won AS (UPDATE device d SET owner = $3, proof_digest = $4, claimed_at = $5, generation = d.generation + 1, \
-         version = d.version + 1, claim_reset_at = greatest($5, $6, d.claim_reset_at), \
+         version = d.version + 1, claim_reset_at = greatest($5, coalesce($6, $5::bigint + {SKEW}), d.claim_reset_at), \
          claiming_allowed = NULL, claiming_allowed_at = NULL, \
          application = coalesce($9, d.application), listing = coalesce($10, d.listing), \
          code_digest = CASE WHEN {KEEPS_CODE} THEN d.code_digest END, \

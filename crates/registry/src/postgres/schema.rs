@@ -1,5 +1,7 @@
 //! Migrations: numbered SQL, applied in order under the lock of the one version row. An older binary refuses a newer schema.
 
+use tokio_postgres::error::SqlState;
+
 use super::db::{Db, Fault};
 use super::rows;
 
@@ -53,4 +55,15 @@ pub(super) async fn migrate(db: &Db) -> Result<(), SchemaError> {
     }
     db.run("UPDATE schema_version SET version = $1 WHERE version < $1", &[&known]).await?;
     Ok(db.batch("COMMIT").await?)
+}
+
+/// Whether a database still has what [`migrate`] made of it, or more.
+pub(super) async fn fits(db: &Db) -> Result<bool, Fault> {
+    let row = match db.row("SELECT version FROM schema_version", &[]).await {
+        // Another database in its place.
+        Err(fault) if fault.code() == Some(&SqlState::UNDEFINED_TABLE) => None,
+        row => row?,
+    };
+    let found: Option<i64> = row.map(|row| rows::get(&row, 0)).transpose()?;
+    Ok(found.is_some_and(|found| found >= MIGRATIONS.len() as i64))
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claim::ports::{Assignment, DeviceRegistry, WriteError};
-use claim::{CustomerId, DeviceId, TenantId};
+use claim::{CustomerId, DeviceId, MasterKey, Secret, TenantId};
+use registry::{PostgresConfig, PostgresRegistry};
 use testkit::at;
 use testkit::registry_battery::Stage;
 use testkit::wait::until;
@@ -98,4 +99,45 @@ async fn waits_are_bounded() {
     assert!(claim.await.expect("bounded").is_err());
     stage.client.batch_execute("ROLLBACK").await.expect("unlocked");
     assert!(matches!(stage.assign(tenant, device, owner, at(5)).await, Assignment::Assigned { .. }));
+}
+
+/// What the server says of a transaction that was in another's way, as many times as there are, then nothing.
+async fn in_the_way(stage: &Postgres, code: &str, times: u32) {
+    let sql = format!(
+        "CREATE SEQUENCE tries; CREATE FUNCTION in_the_way() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('tries') <= {times} THEN RAISE EXCEPTION 'in the way' USING ERRCODE = '{code}'; END IF; RETURN NEW; \
+         END $$; CREATE TRIGGER in_the_way BEFORE UPDATE ON device FOR EACH ROW EXECUTE FUNCTION in_the_way()"
+    );
+    stage.client.batch_execute(&sql).await.expect("made");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_in_another_s_way_is_run_again_five_times_and_no_more() {
+    for code in ["40001", "40P01"] {
+        let stage = Postgres::open(server()).await;
+        let (tenant, device, owner) = things(&stage).await;
+        in_the_way(&stage, code, 5).await;
+        let claimed = stage.try_assign(tenant, device, owner, None, at(5)).await;
+        assert!(matches!(claimed, Ok(Assignment::Assigned { .. })), "{code}: {claimed:?}");
+
+        let stage = Postgres::open(server()).await;
+        let (tenant, device, owner) = things(&stage).await;
+        in_the_way(&stage, code, 1_000).await;
+        assert_eq!(stage.try_assign(tenant, device, owner, None, at(5)).await, Err(WriteError::Unavailable), "{code}");
+        let tries: i64 = stage.client.query_one("SELECT last_value FROM tries", &[]).await.expect("a row").get(0);
+        assert_eq!(tries, 6, "{code}");
+    }
+}
+
+/// It takes the connection and says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_never_answers_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("its address").port();
+    let config = PostgresConfig::new(Secret::new(format!("postgresql://claimd:hunter2@127.0.0.1:{port}/claimd")));
+    let master = MasterKey::from_bytes(&[1; 32]);
+    let opening = PostgresRegistry::open(&config, &master, None, Duration::from_millis(300));
+    let opened = tokio::time::timeout(testkit::wait::PATIENCE, opening).await.expect("bounded");
+    let said = opened.err().expect("no registry").to_string();
+    assert!(said.contains("127.0.0.1/claimd") && !said.contains("hunter2"), "{said}");
 }
