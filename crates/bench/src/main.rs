@@ -3,6 +3,7 @@
 //! is ratios. Run it with `cargo xtask bench`.
 #![forbid(unsafe_code)]
 
+mod confirms;
 mod floor;
 mod imports;
 mod load;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     let mut report = Report::new(quick);
     let run = paths::all(&plan, &mut report).and_then(|()| memory::all(&plan, &mut report));
     let run = run.and_then(|()| imports::all(&plan, &mut report));
+    let run = run.and_then(|()| confirms::all(&plan, &mut report));
     println!("{}", if plan.json { report.json() } else { report.markdown() });
     match run {
         Ok(()) => ExitCode::SUCCESS,

@@ -158,6 +158,12 @@ impl PostgresServer {
         self.port
     }
 
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        let file = std::fs::read_to_string(format!("{}/data/postmaster.pid", self.folder));
+        file.ok().and_then(|text| text.lines().next()?.parse().ok()).expect("a running server's pid file")
+    }
+
     /// Where its program files are.
     pub fn bin(&self) -> &str {
         &self.bin
