@@ -119,7 +119,7 @@ fn figures(claims: u64, folder: &Path) -> Result<Value, String> {
     if cache.stats().pending != claims {
         return Err(format!("{} of {claims} claims came back", cache.stats().pending));
     }
-    let [quiet, longest] = bystander(&runtime, &cache, clock, claims).map(|wait| wait.as_secs_f64() * 1_000.0);
+    let [quiet, longest] = bystander(&runtime, &cache, &clock, claims).map(|wait| wait.as_secs_f64() * 1_000.0);
     cache.close().map_err(|error| error.to_string())?;
     Ok(serde_json::json!({"bytes": bytes, "restart_s": restart_s, "quiet_ms": quiet, "longest_ms": longest}))
 }
@@ -129,7 +129,7 @@ fn figures(claims: u64, folder: &Path) -> Result<Value, String> {
 fn bystander(
     runtime: &tokio::runtime::Runtime,
     cache: &Arc<MemoryClaimCache>,
-    clock: SystemClock,
+    clock: &SystemClock,
     claims: u64,
 ) -> [Duration; 2] {
     const EVERY: Duration = Duration::from_micros(100);
