@@ -15,6 +15,7 @@ const PAPERS: &[&str] = &[
     "docs/makers.md",
     "docs/operators.md",
     "docs/owners.md",
+    "docs/sizing.md",
 ];
 /// Code spans that begin so are paths of this repository.
 const FOLDERS: &[&str] = &["crates/", "tests/", "config/", "docs/", "examples/", "fuzz/", "xtask/"];
