@@ -4,12 +4,10 @@
 //! One lock makes a reservation atomic over its three counters. When the bound on keys is met nothing is evaluated: a
 //! counter that must be forgotten would be a budget that can be passed.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ahash::RandomState;
 use claim::limits::{AttemptBudgets, Budget};
 use claim::ports::{AttemptKeys, AttemptLedger, AttemptScope, PortFuture, Reservation, ReserveError, Unavailable};
 use claim::{Timestamp, UserId};
@@ -24,7 +22,8 @@ pub struct MemoryAttempts {
 
 #[derive(Default)]
 struct Counters {
-    pairs: Windows<AttemptKeys>,
+    /// By name first, so that those at one device stand together.
+    pairs: Windows<([u8; 16], UserId)>,
     accounts: Windows<UserId>,
     devices: Windows<[u8; 16]>,
 }
@@ -63,7 +62,7 @@ impl MemoryAttempts {
         let device = Budget { tries: budgets.per_device, window: budgets.device_window };
         let mut counters = self.lock();
         let standings = [
-            (AttemptScope::AccountAndDevice, counters.pairs.standing(&keys, pair, now)),
+            (AttemptScope::AccountAndDevice, counters.pairs.standing(&(keys.name, keys.account), pair, now)),
             (AttemptScope::Account, counters.accounts.standing(&keys.account, account, now)),
             (AttemptScope::Device, counters.devices.standing(&keys.name, device, now)),
         ];
@@ -100,31 +99,31 @@ impl AttemptLedger for MemoryAttempts {
 
     fn refund(&self, Reservation { keys, at, .. }: Reservation) -> PortFuture<'_, Result<(), Unavailable>> {
         let mut counters = self.lock();
-        counters.pairs.take_back(&keys, at);
+        counters.pairs.take_back(&(keys.name, keys.account), at);
         counters.accounts.take_back(&keys.account, at);
         counters.devices.take_back(&keys.name, at);
         PortFuture::ready(Ok(()))
     }
 
-    /// Looks through all pairs under the one lock; a maker's deed, and a rare one.
     fn forgive(&self, name: [u8; 16]) -> PortFuture<'_, Result<(), Unavailable>> {
         let mut counters = self.lock();
         let Counters { pairs, accounts, devices } = &mut *counters;
         devices.tries.remove(&name);
-        pairs.tries.retain(|keys, tries| {
-            let stays = keys.name != name;
-            if !stays {
-                tries.iter().for_each(|at| accounts.take_back(&keys.account, *at));
+        let (first, last) = (UserId::from_bytes([0; 16]), UserId::from_bytes([u8::MAX; 16]));
+        let here = pairs.tries.range((name, first)..=(name, last));
+        let guessers: Vec<UserId> = here.map(|((_, account), _)| *account).collect();
+        for account in guessers {
+            for at in pairs.tries.remove(&(name, account)).unwrap_or_default() {
+                accounts.take_back(&account, at);
             }
-            stays
-        });
+        }
         PortFuture::ready(Ok(()))
     }
 }
 
 impl Counters {
     fn count(&mut self, keys: AttemptKeys, at: Timestamp) {
-        self.pairs.count(keys, at);
+        self.pairs.count((keys.name, keys.account), at);
         self.accounts.count(keys.account, at);
         self.devices.count(keys.name, at);
     }
@@ -149,7 +148,7 @@ enum Standing {
 
 /// Sliding windows by key.
 struct Windows<K> {
-    tries: HashMap<K, Vec<Timestamp>, RandomState>,
+    tries: BTreeMap<K, Vec<Timestamp>>,
     /// The size at which the map is looked through next.
     prune_at: usize,
     /// When a full map was last looked through in vain.
@@ -163,11 +162,11 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 impl<K> Default for Windows<K> {
     fn default() -> Self {
-        Self { tries: HashMap::default(), prune_at: PRUNE_LEAST, full_at: None }
+        Self { tries: BTreeMap::new(), prune_at: PRUNE_LEAST, full_at: None }
     }
 }
 
-impl<K: Eq + Hash> Windows<K> {
+impl<K: Ord> Windows<K> {
     fn standing(&mut self, key: &K, budget: Budget, now: Timestamp) -> Standing {
         let Some(tries) = self.tries.get_mut(key) else {
             return match budget.tries.checked_sub(1) {
