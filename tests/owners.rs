@@ -201,6 +201,8 @@ fn claiming_data_is_a_second_evidence_inside_its_window() {
     assert_eq!(write(&device, json!({"claimingData": {"secretKey": "K", "expirationTime": far}})).status, 200);
     submit(&server, &device, r#"{"secretKey":"other"}"#);
     assert_eq!(world.alice.client.claim("d", "K").status, 200, "a pending claim with another secret does not mask it");
+    let refused = write(&device, json!({"claimingData": {"secretKey": "L", "expirationTime": far}}));
+    assert!(refused.status == 400 && refused.body.contains("takes no new code"), "{refused:?}");
     assert_eq!(world.alice.client.unclaim("d").status, 200);
     assert_eq!(world.alice.client.claim("d", "K").status, 400, "spent by the claim");
 

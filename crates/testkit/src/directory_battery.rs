@@ -28,6 +28,7 @@ pub async fn all<D: AuditLog + Directory>(install: impl Fn() -> Arc<D>) {
     a_generated_token_is_shown_in_its_answer_and_once_more(&*install()).await;
     a_credential_takes_the_place_of_the_one_before(&*install()).await;
     claim_settings_are_set_left_and_deleted(&*install()).await;
+    an_owned_device_takes_no_claiming_data(&*install()).await;
     what_is_done_to_a_device_is_on_record(&*install()).await;
     an_admin_gives_to_nobody_else_s_owner(&*install()).await;
     a_refresh_token_works_once_and_its_copy_ends_the_family(&*install()).await;
@@ -349,6 +350,28 @@ pub async fn claim_settings_are_set_left_and_deleted(directory: &dyn Directory) 
     assert_eq!((deleted.claiming_allowed, deleted.claiming_data), (Some((true, at(2))), None));
     let deleted = change(Some(None), None, 4).await;
     assert_eq!(deleted.claiming_allowed, None);
+}
+
+/// It would be void when its owner gives it back. What is there may go, and all else is set as ever.
+pub async fn an_owned_device_takes_no_claiming_data(directory: &dyn Directory) {
+    let tenant = tenant(directory, "maker").await;
+    let owner = customer(directory, tenant, "c").await;
+    let device = device(directory, tenant, "d").await.id;
+    directory.assign_by_admin(tenant, device, owner, UserId::random(), at(1)).await.expect("assigned");
+    let change = |claiming_allowed, claiming_data, ms| {
+        let change = ClaimSettingsChange { claiming_allowed, claiming_data };
+        directory.change_claim_settings(tenant, device, change, by(ms))
+    };
+    let code = Some((SecretDigest::from_bytes([7; 32]), at(99)));
+    let refused = change(Some(Some(false)), Some(code), 2).await;
+    assert!(matches!(refused, Err(DirectoryError::InUse(_))), "{refused:?}");
+    let settings = directory.claim_settings(tenant, device).await.expect("settings");
+    assert_eq!((settings.claiming_allowed, settings.claiming_data), (None, None), "all or nothing");
+    change(Some(Some(false)), Some(None), 3).await.expect("changed");
+    assert_eq!(
+        directory.claim_settings(tenant, device).await.expect("settings").claiming_allowed,
+        Some((false, at(3)))
+    );
 }
 
 /// Nor to another tenant's; twice to the same is no change. Each change of ownership is in the audit log.

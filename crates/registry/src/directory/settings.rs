@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{devices, found};
 use crate::listings::Deed;
+use crate::listings::codes::OWNED;
 use crate::lookup::Forget;
 use crate::rows;
 use crate::writer::{After, Fault};
@@ -43,6 +44,9 @@ pub(super) fn change(
 ) -> Result<(), Fault> {
     let now = by.now;
     let record = found(devices::one(connection, tenant, device)?, "device")?;
+    if record.owner.is_some() && matches!(change.claiming_data, Some(Some(_))) {
+        return Err(OWNED.into());
+    }
     let deed = |event, after: &mut After| {
         let name = record.name.as_str();
         Deed { tenant, subject: device.as_bytes(), name, event, reason: None }.record(connection, after, by)

@@ -118,12 +118,13 @@ pub(crate) fn open(
     Ok(sealed.and_then(|sealed| opened(vault, (tenant, device), &sealed)))
 }
 
+/// What is stored on an owned device would be void from the moment it could be used, which is after its owner gave it back.
+pub(crate) const OWNED: DirectoryError = DirectoryError::InUse("the device has an owner; it takes no new code");
+
 /// Whether a device takes this change of its code, and what that is called.
 pub(crate) fn may_change(device: &ListedDevice, change: &CodeChange) -> Result<MakerEvent, DirectoryError> {
     match change {
-        CodeChange::Set(_) | CodeChange::Window { .. } if device.owner.is_some() => {
-            Err(DirectoryError::InUse("the device has an owner; it takes no new code"))
-        }
+        CodeChange::Set(_) | CodeChange::Window { .. } if device.owner.is_some() => Err(OWNED),
         CodeChange::Set(_) => Ok(MakerEvent::CodeSet),
         CodeChange::Window { .. } => found(device.code, "claim code").map(|_| MakerEvent::CodeSet),
         CodeChange::Delete => found(device.code, "claim code").map(|_| MakerEvent::CodeDeleted),

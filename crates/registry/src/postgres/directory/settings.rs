@@ -11,6 +11,7 @@ use super::devices;
 use crate::directory::found;
 use crate::directory::settings::{ITSELF, NO_GATEWAY};
 use crate::listings::Deed;
+use crate::listings::codes::OWNED;
 use crate::lookup::Forget;
 use crate::postgres::answers::broken_reference;
 use crate::postgres::db::{Db, Fault};
@@ -38,6 +39,9 @@ pub(super) async fn change(
 ) -> Result<(), Fault> {
     let now = by.now;
     let record = found(devices::locked(db, tenant, device).await?, "device")?;
+    if record.owner.is_some() && matches!(change.claiming_data, Some(Some(_))) {
+        return Err(OWNED.into());
+    }
     let (subject, name) = (device.as_bytes(), record.name.as_str());
     let deed = |event| Deed { tenant, subject, name, event, reason: None };
     if let Some(allowed) = change.claiming_allowed {
