@@ -87,7 +87,7 @@ use crate::sqlite::{OpenError, Shared, Stats};
 use crate::writer::After;
 
 pub use config::PostgresConfig;
-use db::Fault;
+use db::{Db, Fault};
 pub use examine::PostgresFacts;
 use schema::SchemaError;
 use waking::Waking;
@@ -116,6 +116,9 @@ struct Core {
     /// What other nodes committed.
     seen: stale::Seen,
 }
+
+/// How long a start waits for the schema: another node may be migrating it, and a large one takes its time.
+const PREPARING: Duration = Duration::from_secs(600);
 
 const CHECK: &str = "check the address, the user, the password, with TLS `sslmode` and `registry.tls_ca_file`, and that the \
      server takes connections";
@@ -147,11 +150,12 @@ impl PostgresRegistry {
             seen: stale::Seen::default(),
         });
         let sealer = Sealer::new(master, before);
-        let prepared = tokio::time::timeout(patience, prepare(&core, &sealer));
-        let (keyring, handed_over) = prepared
-            .await
-            .map_err(|_| error("does not answer".to_owned(), CHECK))?
-            .map_err(|(what, next)| error(what, next))?;
+        let late = |_| error("does not answer".to_owned(), CHECK);
+        let db = tokio::time::timeout(patience, reach(&core)).await.map_err(late)?;
+        let db = db.map_err(|(what, next)| error(what, next))?;
+        let prepared = tokio::time::timeout(PREPARING, prepare(db, &sealer)).await;
+        let late = |_| error("was not brought up to date in ten minutes".to_owned(), "see what holds locks in it");
+        let (keyring, handed_over) = prepared.map_err(late)?.map_err(|(what, next)| error(what, next))?;
         let sealer = match before {
             Some(before) if !handed_over => Sealer::new(before, None),
             _ => sealer,
@@ -199,9 +203,12 @@ impl PostgresRegistry {
     }
 }
 
-/// Checks the server, brings the schema up to date, and opens the keyring.
-async fn prepare(core: &Core, sealer: &Sealer) -> Result<(Keyring, bool), (String, &'static str)> {
-    let cannot = |what: &'static str| move |fault: Fault| (format!("cannot be {what}: {fault}"), CHECK);
+fn cannot(what: &'static str) -> impl Fn(Fault) -> (String, &'static str) {
+    move |fault| (format!("cannot be {what}: {fault}"), CHECK)
+}
+
+/// Connects, and checks the server.
+async fn reach(core: &Core) -> Result<Db, (String, &'static str)> {
     let db = core.borrow().await.map_err(cannot("reached"))?;
     let row = db
         .one("SELECT current_setting('synchronous_commit', true), current_setting('fsync', true)", &[])
@@ -212,6 +219,11 @@ async fn prepare(core: &Core, sealer: &Sealer) -> Result<(Keyring, bool), (Strin
             return Err((format!("has {name} off: a confirmed owner could be lost"), "switch it on"));
         }
     }
+    Ok(db)
+}
+
+/// Brings the schema up to date, and opens the keyring.
+async fn prepare(db: Db, sealer: &Sealer) -> Result<(Keyring, bool), (String, &'static str)> {
     schema::migrate(&db).await.map_err(|fault| match fault {
         SchemaError::Newer { found, known } => (
             format!("has schema {found}, this claimd knows up to {known}"),

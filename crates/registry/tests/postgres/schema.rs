@@ -1,5 +1,9 @@
 //! Making, sharing and refusing a schema.
 
+use std::time::Duration;
+
+use testkit::wait::until;
+
 use crate::server::server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,6 +22,29 @@ async fn nodes_that_start_at_once_make_one_schema_and_one_keyring() {
     assert!(keyrings.windows(2).all(|pair| pair[0] == pair[1]));
     assert!(server().open_under(&database, 2, None).await.is_err(), "another master key");
     assert!(server().open_under(&database, 2, Some(1)).await.is_ok_and(|registry| !registry.handed_over()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_waits_for_a_migration_longer_than_for_an_answer() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let database = server().database().await;
+    drop(server().open(&database).await);
+    let mut other = server().client(&database).await;
+    let migrating = other.transaction().await.expect("begun");
+    migrating.execute("UPDATE schema_version SET version = version", &[]).await.expect("locked");
+    let starting = {
+        let database = database.clone();
+        tokio::spawn(async move { server().open_with(&database, 1, None, PATIENCE).await })
+    };
+    let watcher = server().client(&database).await;
+    until("the start has waited for longer", || async {
+        let sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                   AND now() - query_start > interval '2 seconds'";
+        watcher.query_opt(sql, &[]).await.expect("an answer").map(drop)
+    })
+    .await;
+    migrating.commit().await.expect("migrated");
+    assert!(starting.await.expect("no panic").is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
