@@ -10,6 +10,8 @@ const PEERS: &[(&str, &str)] = &[
     ("libcoap3-bin", "/usr/bin/coap-server-notls"),
     ("nginx-light", "/usr/sbin/nginx"),
     ("sqlite3", "/usr/bin/sqlite3"),
+    ("redis-server", "/usr/bin/redis-server"),
+    ("redis-tools", "/usr/bin/redis-benchmark"),
     ("util-linux", "/usr/bin/taskset"),
 ];
 

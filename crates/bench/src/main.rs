@@ -12,6 +12,7 @@ mod memory;
 mod paths;
 mod report;
 mod servers;
+mod shared;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     let run = paths::all(&plan, &mut report).and_then(|()| memory::all(&plan, &mut report));
     let run = run.and_then(|()| imports::all(&plan, &mut report));
     let run = run.and_then(|()| confirms::all(&plan, &mut report));
+    let run = run.and_then(|()| shared::all(&plan, &mut report));
     println!("{}", if plan.json { report.json() } else { report.markdown() });
     match run {
         Ok(()) => ExitCode::SUCCESS,

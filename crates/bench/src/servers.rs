@@ -117,6 +117,24 @@ pub(crate) fn claimd() -> Result<Server, String> {
     Ok(server)
 }
 
+/// Keeps nothing on disk; its address is a socket.
+pub(crate) fn redis() -> Result<Server, String> {
+    let folder = folder()?;
+    let socket = folder.path().join("redis.sock");
+    let address = socket.display().to_string();
+    let mut command = pinned(Path::new("/usr/bin/redis-server"));
+    command.args(["--port", "0", "--save", "", "--unixsocket", &address]).arg("--dir").arg(folder.path());
+    let server = start(command, folder, address, false)?;
+    let deadline = Instant::now() + PATIENCE;
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        if Instant::now() > deadline {
+            return Err("redis-server does not come up".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(server)
+}
+
 pub(crate) fn mosquitto() -> Result<Server, String> {
     let (folder, port) = (folder()?, free_port(false)?);
     let config = folder.path().join("mosquitto.conf");

@@ -54,8 +54,15 @@ pub struct Config {
     pub rate_senders: usize,
     /// Most addresses whose refused credentials are counted (IPv6 by /64); beyond that an old one is forgotten.
     pub rate_addresses: usize,
-    /// With Redis: `redis://user:password@host:port/database` or `unix:///path`.
+    /// With Redis: `redis://user:password@host:port/database`, `rediss://…` with TLS, or `unix:///path`. In a cluster one of
+    /// its servers is enough; several, separated by spaces, are asked in turn at the start.
     pub redis_url: String,
+    /// With `rediss://`: a PEM file of the authorities that are believed; empty: those that this machine believes.
+    pub redis_tls_ca_file: String,
+    /// With `rediss://`: PEM files of the certificate that is shown to the server, and of its key; empty: none.
+    pub redis_tls_certificate_file: String,
+    /// See `redis_tls_certificate_file`.
+    pub redis_tls_key_file: String,
     /// With Redis: what all keys begin with, between braces. Nodes that share claims share it.
     pub redis_prefix: String,
     /// With Redis: replicas that must have a claim before its ack.
@@ -78,6 +85,9 @@ impl Default for Config {
             rate_senders: 1_000_000,
             rate_addresses: 65_536,
             redis_url: String::new(),
+            redis_tls_ca_file: String::new(),
+            redis_tls_certificate_file: String::new(),
+            redis_tls_key_file: String::new(),
             redis_prefix: "claimd".to_owned(),
             redis_wait_replicas: 0,
             redis_queue: 65_536,
@@ -107,6 +117,16 @@ impl Config {
         if self.backend == Backend::Redis && self.redis_url.is_empty() {
             let next = "give one like redis://user:password@host:6379/0, by CLAIMD_CLAIM_CACHE__REDIS_URL_FILE if it holds a password";
             faults.push(("`claim_cache.redis_url` is empty, with `claim_cache.backend` = \"redis\"".to_owned(), next));
+        }
+        let files = [&self.redis_tls_ca_file, &self.redis_tls_certificate_file, &self.redis_tls_key_file];
+        let tls = self.redis_url.split_whitespace().all(|url| url.starts_with("rediss://"));
+        if self.backend == Backend::Redis && !tls && files.iter().any(|file| !file.is_empty()) {
+            let what = "`claim_cache.redis_url` is without TLS, though there are `redis_tls_` files".to_owned();
+            faults.push((what, "write rediss:// in each address, or empty those keys"));
+        }
+        if self.redis_tls_certificate_file.is_empty() != self.redis_tls_key_file.is_empty() {
+            let what = "of `claim_cache.redis_tls_certificate_file` and `redis_tls_key_file` one is empty".to_owned();
+            faults.push((what, "name both files, or neither"));
         }
         if self.redis_prefix.is_empty() || self.redis_prefix.contains(['{', '}']) {
             let what = format!("`claim_cache.redis_prefix` is \"{}\"", self.redis_prefix);
@@ -169,6 +189,19 @@ mod tests {
             assert!(faults.len() == 1 && faults[0].0.contains("claim_cache.redis_prefix"), "{faults:?}");
             assert!(!faults[0].0.contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn certificates_need_tls_and_a_certificate_its_key() {
+        let plain = Config { backend: Backend::Redis, redis_url: "redis://host".to_owned(), ..Config::default() };
+        let with_ca = Config { redis_tls_ca_file: "ca.pem".to_owned(), ..plain };
+        assert!(with_ca.faults()[0].0.contains("without TLS"));
+        let mixed = Config { redis_url: "rediss://one redis://other".to_owned(), ..with_ca.clone() };
+        assert!(mixed.faults()[0].0.contains("without TLS"));
+        let tls = Config { redis_url: "rediss://one rediss://other".to_owned(), ..with_ca };
+        assert!(tls.faults().is_empty());
+        let half = Config { redis_tls_key_file: "key.pem".to_owned(), ..tls };
+        assert!(half.faults()[0].0.contains("one is empty"));
     }
 
     #[test]

@@ -1,23 +1,33 @@
-//! The claim cache that several nodes share, on a Redis or Valkey server.
+//! The claim cache that several nodes share, on a Redis or Valkey server or a cluster of them.
 //!
-//! Each change is one script, atomic on the server; what is asked at the same time travels together ([`link`]). What lies
-//! there under which key is told in `redis/layout.rs`. The server must never evict (`maxmemory-policy noeviction`), which is
-//! checked behind every new connection; where its memory ends, a claim is refused before its ack.
+//! An ordinary claim is one `SET`; what is asked at the same time travels together ([`link`]). What must be looked at first
+//! (a gateway's claim, a claim where room is short, taking one out) is a script on that one key. So a cluster spreads claims
+//! over all its masters; the counts by which the bounds hold are in one slot ([`counts`]), as are the wrong tries. What lies
+//! there under which key is told in `redis/layout.rs`. Servers must never evict (`maxmemory-policy noeviction`), which is
+//! checked behind every new connection; where their memory ends, a claim is refused before its ack.
 //!
 //! An ack means: the server has it. Replication is asynchronous, so a failover may lose it (the device repeats) or bring a
 //! spent one back (the registry's fence voids it); `redis_wait_replicas` narrows the first. Who may speak how often is
 //! counted on each node: [`crate::MemoryRates`] serves this backend too.
 //!
-//! Not here: clusters. All keys share one hash tag, so the bounds on claims are exact, at the price of one server's speed.
+//! The bounds are never passed: a place is taken in the store before a claim is recorded. A claim may be refused although as
+//! many places are free as other nodes keep ahead for ten seconds: together a sixteenth of the free ones at most, 4,096 a node
+//! and tenant at most, and none of the last sixteen. Only a claim whose answer was lost, and which is there nevertheless, may
+//! go uncounted, once nobody can use its place any more. In the listing and the counts of other nodes a claim is seen a moment
+//! after its ack; one acked by a node that is killed in that moment is not in them, but can be claimed.
 
 mod attempts;
+mod counts;
 mod examine;
 mod layout;
 mod link;
 mod listing;
+mod recording;
 mod scripts;
 mod server;
+mod shards;
 mod sweep;
+mod thinning;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,12 +35,17 @@ use std::time::Duration;
 
 use claim::ports::{ClaimCache, PendingClaim, PortFuture, RecordError, Recorded, Sighting, Unavailable};
 use claim::{DeviceId, TenantId, Timestamp};
-use redis::{Client, Cmd, Value};
+use redis::{ClientTlsConfig, Cmd, TlsCertificates, Value};
+use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::memory::{OpenError, REMEMBERED, Stats};
+use counts::Counts;
 use layout::Names;
-use link::{Kind, Link, LinkOptions, code};
+use link::{Kind, code};
+use recording::refusal;
+use server::Access;
+use shards::{Call, ShardOptions, Shards};
 use sweep::Cursor;
 
 pub use attempts::{ChargedTries, RedisAttempts};
@@ -40,6 +55,7 @@ pub use sweep::RedisSweeper;
 /// See the module's head.
 pub struct RedisClaimCache {
     store: Arc<Store>,
+    patience: Duration,
     limit: u64,
     limit_per_tenant: u64,
     cursor: tokio::sync::Mutex<Cursor>,
@@ -47,45 +63,71 @@ pub struct RedisClaimCache {
     held: AtomicU64,
     fullest: AtomicU64,
     expired: AtomicU64,
+    /// Tells the store what changed in the counts; ended with the cache.
+    counting: JoinHandle<()>,
 }
 
-/// The server as its users share it.
+/// The servers as their users share them.
 struct Store {
-    link: Link,
+    shards: Arc<Shards>,
     names: Names,
+    counts: Counts,
     next: AtomicU64,
 }
 
 /// When a claim that found the server's memory full may come again.
 const MEMORY_PAUSE: Duration = Duration::from_secs(60);
+/// Claims read at once.
+const READ_AT_ONCE: usize = 100;
 
 impl RedisClaimCache {
     /// Connects, and refuses a server that may not keep claims. `patience` (`timeouts.store`) bounds every wait. Start a
     /// [`RedisSweeper`] afterwards.
     pub async fn open(config: &Config, patience: Duration, now: Timestamp) -> Result<Arc<Self>, OpenError> {
         let not_usable = |error: redis::RedisError| OpenError::Config(format!("`claim_cache.redis_url`: {error}"));
-        let client = Client::open(config.redis_url.as_str()).map_err(not_usable)?;
-        let options =
-            LinkOptions { client, patience, queue: config.redis_queue, wait_replicas: config.redis_wait_replicas };
-        let link = Link::open(options).await.map_err(|fault| OpenError::Store(fault.to_string()))?;
-        let mut start = [0; 8];
+        let certificates = certificates(config).map_err(OpenError::Config)?;
+        let seeds = config.redis_url.split_whitespace().map(|url| Access::parse(url, certificates.as_ref()));
+        let seeds = seeds.collect::<Result<_, _>>();
+        let names = Names::new(&config.redis_prefix);
+        let options = ShardOptions {
+            seeds: seeds.map_err(not_usable)?,
+            samples: [names.claim(DeviceId::NOBODY), names.totals.clone()],
+            patience,
+            queue: config.redis_queue,
+            wait_replicas: config.redis_wait_replicas,
+        };
+        let shards = Shards::open(options).await.map_err(|fault| OpenError::Store(fault.to_string()))?;
+        let mut start = [0; 16];
         getrandom::fill(&mut start).map_err(|_| OpenError::Store("the system has no random bytes".to_owned()))?;
-        let next = AtomicU64::new(u64::from_be_bytes(start));
+        let [next, node] = [&start[..8], &start[8..]].map(|half| half.iter().fold(0, |n, b| n << 8 | u64::from(*b)));
+        let (limit, limit_per_tenant) = (config.redis_max_pending(), config.max_pending_per_tenant);
+        let store = Arc::new(Store {
+            shards,
+            names,
+            counts: Counts::new(limit, limit_per_tenant, node),
+            next: AtomicU64::new(next),
+        });
+        let counting = {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.counts.run(&store).await })
+        };
         Ok(Arc::new(Self {
-            store: Arc::new(Store { link, names: Names::new(&config.redis_prefix), next }),
-            limit: config.redis_max_pending(),
-            limit_per_tenant: config.max_pending_per_tenant,
+            store,
+            patience,
+            limit,
+            limit_per_tenant,
             cursor: tokio::sync::Mutex::new(Cursor::starting(now)),
             sweeps: AtomicU64::new(0),
             held: AtomicU64::new(0),
             fullest: AtomicU64::new(0),
             expired: AtomicU64::new(0),
+            counting,
         }))
     }
 
-    /// Whether the server answered the last time it was asked; the [`RedisSweeper`] asks each second.
+    /// Whether every server answered the last time it was asked; the [`RedisSweeper`] asks each second.
     pub fn healthy(&self) -> bool {
-        self.store.link.up()
+        self.store.shards.up()
     }
 
     /// The cache in figures, as the last sweep saw them; those of the tenants are up to 15 s old.
@@ -101,19 +143,43 @@ impl RedisClaimCache {
         }
     }
 
-    fn recording(&self, claim: &PendingClaim, now: Timestamp) -> Cmd {
-        let names = &self.store.names;
-        let mut call = scripts::RECORD.call(&[&names.claim(claim.device), &names.ends, &names.counts]);
-        call.arg(&layout::pack(claim, self.store.unique())).arg(now.as_millis());
-        // Absolute: however often it is sent, it ends at one instant.
-        call.arg(claim.expires_at.plus(REMEMBERED + FORGET_SLACK).as_millis()).arg(claim.device.as_bytes());
-        call.arg(self.limit).arg(self.limit_per_tenant);
-        call
+    /// Takes a claim out by a script that returns it.
+    async fn remove(&self, device: DeviceId, call: Call) -> Result<bool, Unavailable> {
+        match self.store.one(call, Kind::Kept).await? {
+            Value::BulkString(gone) => {
+                if let Some(seen) = layout::unpack(device, &gone) {
+                    self.store.counts.removed(&seen.claim);
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
+}
 
-    async fn remove(&self, call: Cmd) -> Result<bool, Unavailable> {
-        Ok(self.store.link.one(call, Kind::Kept).await? == Value::Int(1))
+impl Drop for RedisClaimCache {
+    fn drop(&mut self) {
+        self.counting.abort();
     }
+}
+
+/// Whom to believe over TLS, and who this is; `None`: whom this machine believes, and nobody.
+fn certificates(config: &Config) -> Result<Option<TlsCertificates>, String> {
+    // The redis crate takes the process's provider of cryptography. There may be one already: the same.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let read = |key: &str, file: &str| match std::fs::read(file) {
+        _ if file.is_empty() => Ok(None),
+        Ok(pem) => Ok(Some(pem)),
+        Err(error) => Err(format!("`claim_cache.{key}`: {file}: {error}")),
+    };
+    let root_cert = read("redis_tls_ca_file", &config.redis_tls_ca_file)?;
+    let certificate = read("redis_tls_certificate_file", &config.redis_tls_certificate_file)?;
+    let key = read("redis_tls_key_file", &config.redis_tls_key_file)?;
+    let client_tls = match (certificate, key) {
+        (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
+        _ => None,
+    };
+    Ok((root_cert.is_some() || client_tls.is_some()).then_some(TlsCertificates { client_tls, root_cert }))
 }
 
 /// How much longer than it is remembered a claim is kept: the clocks of nodes and server differ.
@@ -121,11 +187,7 @@ const FORGET_SLACK: Duration = Duration::from_secs(60);
 
 impl ClaimCache for RedisClaimCache {
     fn record(&self, claim: PendingClaim, now: Timestamp) -> PortFuture<'_, Result<Recorded, RecordError>> {
-        let call = self.recording(&claim, now);
-        PortFuture::later(async move {
-            let mut values = self.store.link.ask(vec![call], Kind::Kept).await.map_err(|_| RecordError::Unavailable)?;
-            values.pop().map_or(Err(RecordError::Unavailable), |value| recorded(&value, now))
-        })
+        PortFuture::later(recording::one(&self.store, claim, now))
     }
 
     fn record_batch(
@@ -136,21 +198,16 @@ impl ClaimCache for RedisClaimCache {
         if claims.is_empty() {
             return PortFuture::ready(Vec::new());
         }
-        let count = claims.len();
-        let calls = claims.iter().map(|claim| self.recording(claim, now)).collect();
-        PortFuture::later(async move {
-            match self.store.link.ask(calls, Kind::Kept).await {
-                Ok(values) => values.iter().map(|value| recorded(value, now)).collect(),
-                Err(Unavailable) => vec![Err(RecordError::Unavailable); count],
-            }
-        })
+        PortFuture::later(recording::many(&self.store, claims, now))
     }
 
     fn peek(&self, device: DeviceId, now: Timestamp) -> PortFuture<'_, Result<Option<Sighting>, Unavailable>> {
+        let key = self.store.names.claim(device);
         let mut get = redis::cmd("GET");
-        get.arg(self.store.names.claim(device));
+        get.arg(&key);
+        let call = Call { slot: layout::slot_of(&key), command: get };
         PortFuture::later(async move {
-            match self.store.link.one(get, Kind::Passing).await? {
+            match self.store.one(call, Kind::Passing).await? {
                 Value::Nil => Ok(None),
                 Value::BulkString(value) => {
                     // What a later version wrote is not understood, and so cannot be judged.
@@ -163,17 +220,17 @@ impl ClaimCache for RedisClaimCache {
     }
 
     fn consume(&self, device: DeviceId, stamp: u64) -> PortFuture<'_, Result<bool, Unavailable>> {
-        let names = &self.store.names;
-        let mut call = scripts::CONSUME.call(&[&names.claim(device), &names.ends, &names.counts]);
-        call.arg(&stamp.to_be_bytes()).arg(device.as_bytes());
-        PortFuture::later(self.remove(call))
+        let key = self.store.names.claim(device);
+        let mut command = scripts::CONSUME.call(&[&key]);
+        command.arg(&stamp.to_be_bytes());
+        PortFuture::later(self.remove(device, Call { slot: layout::slot_of(&key), command }))
     }
 
     fn withdraw(&self, device: DeviceId, until: Timestamp) -> PortFuture<'_, Result<bool, Unavailable>> {
-        let names = &self.store.names;
-        let mut call = scripts::WITHDRAW.call(&[&names.claim(device), &names.ends, &names.counts]);
-        call.arg(until.as_millis()).arg(device.as_bytes());
-        PortFuture::later(self.remove(call))
+        let key = self.store.names.claim(device);
+        let mut command = scripts::WITHDRAW.call(&[&key]);
+        command.arg(until.as_millis());
+        PortFuture::later(self.remove(device, Call { slot: layout::slot_of(&key), command }))
     }
 
     fn pending(
@@ -183,25 +240,11 @@ impl ClaimCache for RedisClaimCache {
         limit: usize,
         now: Timestamp,
     ) -> PortFuture<'_, Result<Vec<PendingClaim>, Unavailable>> {
-        PortFuture::later(listing::live_of(&self.store, tenant, after, limit, now))
-    }
-}
-
-/// What the script said.
-fn recorded(value: &Value, now: Timestamp) -> Result<Recorded, RecordError> {
-    match value {
-        Value::Int(0) => Ok(Recorded::New),
-        Value::Int(1) => Ok(Recorded::Replaced),
-        Value::Int(2) => Err(RecordError::AnnouncedByDevice),
-        Value::Array(parts) => match parts[..] {
-            [Value::Int(3), Value::Int(first_end)] => {
-                let wait = now.until(Timestamp::from_millis(first_end).plus(sweep::GRACE));
-                Err(RecordError::Full { retry_after: wait.clamp(Duration::from_secs(1), Duration::from_secs(60)) })
-            }
-            _ => Err(RecordError::Unavailable),
-        },
-        value if code(value) == Some("OOM") => Err(RecordError::Full { retry_after: MEMORY_PAUSE }),
-        _ => Err(RecordError::Unavailable),
+        PortFuture::later(async move {
+            // What this node has acked is on its pages.
+            self.store.counts.settled(self.patience).await?;
+            listing::live_of(&self.store, tenant, after, limit, now).await
+        })
     }
 }
 
@@ -211,9 +254,32 @@ impl Store {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// A command on keys of the one hash tag.
+    fn tagged(&self, command: Cmd) -> Call {
+        Call { slot: self.names.tag_slot, command }
+    }
+
+    /// The number of the connection by which the keys of the one hash tag are reached.
+    fn connection(&self) -> u64 {
+        self.shards.connection_of(self.names.tag_slot)
+    }
+
+    /// What was said to one call, be it an error of the server.
+    async fn ask_one(&self, call: Call, kind: Kind) -> Result<Value, Unavailable> {
+        self.shards.ask(vec![call], kind).await.pop().unwrap_or(Err(Unavailable))
+    }
+
+    /// The value of one call; an error of the server is [`Unavailable`].
+    async fn one(&self, call: Call, kind: Kind) -> Result<Value, Unavailable> {
+        self.all(vec![call], kind).await?.pop().ok_or(Unavailable)
+    }
+
     /// Asks for all; one error of the server is an error of the whole.
-    async fn all(&self, commands: Vec<Cmd>, kind: Kind) -> Result<Vec<Value>, Unavailable> {
-        let values = self.link.ask(commands, kind).await?;
+    async fn all(&self, calls: Vec<Call>, kind: Kind) -> Result<Vec<Value>, Unavailable> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = self.shards.ask(calls, kind).await.into_iter().collect::<Result<Vec<Value>, _>>()?;
         match values.iter().find_map(code) {
             Some(code) => {
                 tracing::warn!(code, "the claim store refused a command");
@@ -221,5 +287,35 @@ impl Store {
             }
             None => Ok(values),
         }
+    }
+
+    /// What is there of each of these devices.
+    async fn claims(&self, devices: &[DeviceId]) -> Result<Vec<Option<Sighting>>, Unavailable> {
+        let mut seen = Vec::with_capacity(devices.len());
+        for some in devices.chunks(READ_AT_ONCE) {
+            let values = if self.shards.clustered() {
+                let get = |device: &DeviceId| {
+                    let key = self.names.claim(*device);
+                    let mut get = redis::cmd("GET");
+                    get.arg(&key);
+                    Call { slot: layout::slot_of(&key), command: get }
+                };
+                self.all(some.iter().map(get).collect(), Kind::Passing).await?
+            } else {
+                let mut get = redis::cmd("MGET");
+                for device in some {
+                    get.arg(self.names.claim(*device));
+                }
+                match self.one(self.tagged(get), Kind::Passing).await? {
+                    Value::Array(values) => values,
+                    _ => return Err(Unavailable),
+                }
+            };
+            seen.extend(some.iter().zip(values).map(|(device, value)| match value {
+                Value::BulkString(value) => layout::unpack(*device, &value),
+                _ => None,
+            }));
+        }
+        Ok(seen)
     }
 }

@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod outbox_battery;
 pub mod postgres;
 pub mod rates_battery;
+pub mod redis_cluster;
 pub mod redis_server;
 pub mod registry_battery;
 pub mod roles_battery;
@@ -30,4 +31,5 @@ pub use fakes::{
     FakeCache, FakeLedger, FakeRates, FakeRegistry, NoMeter, OpenRates, RecordingListener, RecordingMeter,
 };
 pub use fixtures::{World, at, confirmation, intake, keyring, origin};
+pub use redis_cluster::RedisCluster;
 pub use redis_server::RedisServer;

@@ -4,9 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::wait::eventually;
 
 /// See the module's head. Panics when it cannot do what is asked.
 pub struct RedisServer {
@@ -68,11 +67,7 @@ impl RedisServer {
         }
         let child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn();
         self.child = Some(child.expect("redis-server: `cargo xtask setup` installs it"));
-        let deadline = Instant::now() + PATIENCE;
-        while !self.answers() {
-            assert!(Instant::now() < deadline, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        eventually("redis-server answers", || self.answers().then_some(()));
     }
 
     /// Ends it at once, saving nothing.

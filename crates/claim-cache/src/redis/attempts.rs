@@ -53,7 +53,7 @@ impl RedisAttempts {
     ) -> Result<Reservation, ReserveError> {
         // Twice: the mark may be gone, or the connection was made for this very request.
         for _ in 0..2 {
-            let connection = self.store.link.connections();
+            let connection = self.store.connection();
             if self.whole_behind.load(Ordering::Acquire) != connection {
                 self.restore(connection, budgets, now).await.map_err(|Unavailable| ReserveError::Unavailable)?;
             }
@@ -63,7 +63,7 @@ impl RedisAttempts {
                 }
                 Said::Left(left) => {
                     let reservation = Reservation { keys, at: now, left };
-                    if self.store.link.connections() == connection {
+                    if self.store.connection() == connection {
                         return Ok(reservation);
                     }
                     // Perhaps counted where tries are missing: not evaluated, so not charged.
@@ -82,7 +82,11 @@ impl RedisAttempts {
         call.arg(budgets.per_account_and_device).arg(millis(budgets.account_window));
         call.arg(budgets.per_account).arg(millis(budgets.account_window));
         call.arg(budgets.per_device).arg(millis(budgets.device_window));
-        let value = self.store.link.one(call, Kind::Kept).await.map_err(|Unavailable| ReserveError::Unavailable)?;
+        let value = self
+            .store
+            .one(self.store.tagged(call), Kind::Kept)
+            .await
+            .map_err(|Unavailable| ReserveError::Unavailable)?;
         Said::read(&value).ok_or(ReserveError::Unavailable)
     }
 
@@ -97,7 +101,7 @@ impl RedisAttempts {
         let counting = self.store.names.counting(self.store.unique());
         let mut begin = redis::cmd("SET");
         begin.arg(&counting).arg(1).arg("PX").arg(millis(COUNTING));
-        self.store.link.one(begin, Kind::Kept).await?;
+        self.store.one(self.store.tagged(begin), Kind::Kept).await?;
         let mut tries: HashMap<(AttemptKeys, Timestamp), u32> = HashMap::new();
         for charged in (self.charged)(now.minus(memory)).await? {
             *tries.entry(charged).or_default() += 1;
@@ -108,14 +112,14 @@ impl RedisAttempts {
             let mut call = scripts::RESTORE.call(&[&pair, &account, &device]);
             call.arg(at.as_millis()).arg(layout::account(&keys.account)).arg(&keys.name);
             call.arg(*count).arg(at.plus(memory + SLACK).as_millis());
-            calls.push(call);
+            calls.push(self.store.tagged(call));
         }
         while !calls.is_empty() {
             let rest = calls.split_off(calls.len().min(RESTORED_AT_ONCE));
             self.store.all(std::mem::replace(&mut calls, rest), Kind::Kept).await?;
         }
         let mark = scripts::MARK.call(&[&self.store.names.mark, &counting]);
-        if self.store.link.one(mark, Kind::Kept).await? != Value::Int(1) {
+        if self.store.one(self.store.tagged(mark), Kind::Kept).await? != Value::Int(1) {
             tracing::warn!("the claim store was emptied while wrong tries were counted again; they are counted anew");
             return Err(Unavailable);
         }
@@ -146,14 +150,14 @@ impl AttemptLedger for RedisAttempts {
         let [pair, account, device] = self.store.names.tries(&keys);
         let mut call = scripts::REFUND.call(&[&pair, &account, &device]);
         call.arg(at.as_millis()).arg(layout::account(&keys.account));
-        PortFuture::later(async move { self.store.link.one(call, Kind::Passing).await.map(drop) })
+        PortFuture::later(async move { self.store.one(self.store.tagged(call), Kind::Passing).await.map(drop) })
     }
 
     fn forgive(&self, name: [u8; 16]) -> PortFuture<'_, Result<(), Unavailable>> {
         let mut call = scripts::FORGIVE.call(&[&self.store.names.tries_at(&name)]);
         let [accounts, pairs] = self.store.names.beginnings();
         call.arg(accounts).arg(pairs).arg(&name);
-        PortFuture::later(async move { self.store.link.one(call, Kind::Kept).await.map(drop) })
+        PortFuture::later(async move { self.store.one(self.store.tagged(call), Kind::Kept).await.map(drop) })
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use redis::Client;
-
-use super::link;
-use super::server::{Info, ServerFault};
+use super::server::{Access, Info, ServerFault};
 use crate::config::Config;
 
 /// A server as it answers.
@@ -35,10 +32,13 @@ pub struct StoreFacts {
 
 /// Connects as a server would and looks. `patience` bounds each answer. The error holds no password.
 pub async fn examine(config: &Config, patience: Duration) -> Result<StoreFacts, String> {
-    let client =
-        Client::open(config.redis_url.as_str()).map_err(|error| format!("`claim_cache.redis_url`: {error}"))?;
     let fault = |fault: ServerFault| fault.to_string();
-    let mut connection = link::unchecked(&client, patience).await.map_err(fault)?;
+    let certificates = super::certificates(config)?;
+    // Of a cluster the first that is named.
+    let url = config.redis_url.split_whitespace().next().unwrap_or_default();
+    let access =
+        Access::parse(url, certificates.as_ref()).map_err(|error| format!("`claim_cache.redis_url`: {error}"))?;
+    let mut connection = access.connect(patience).await.map_err(|error| fault(error.into()))?;
     let mut best: Option<(Duration, i64, Info)> = None;
     for _ in 0..5 {
         let asked = Instant::now();

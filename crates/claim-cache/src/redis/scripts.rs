@@ -1,4 +1,4 @@
-//! The scripts, each one atomic change. All keys share one hash tag, so that whatever a script touches is in one slot.
+//! The scripts, each one atomic change. What one of them touches is in one slot: a claim alone, or keys of the one hash tag.
 
 use std::sync::OnceLock;
 
@@ -13,14 +13,20 @@ pub(super) struct Known {
 pub(super) static RECORD: Known = Known::new(include_str!("scripts/record.lua"));
 pub(super) static CONSUME: Known = Known::new(include_str!("scripts/consume.lua"));
 pub(super) static WITHDRAW: Known = Known::new(include_str!("scripts/withdraw.lua"));
-pub(super) static TIDY: Known = Known::new(include_str!("scripts/tidy.lua"));
+pub(super) static ALLOWED: Known = Known::new(include_str!("scripts/allowed.lua"));
+pub(super) static HOLD: Known = Known::new(include_str!("scripts/hold.lua"));
+pub(super) static COUNT: Known = Known::new(include_str!("scripts/count.lua"));
+pub(super) static CLOSE: Known = Known::new(include_str!("scripts/close.lua"));
+pub(super) static THIN: Known = Known::new(include_str!("scripts/thin.lua"));
 pub(super) static RESERVE: Known = Known::new(include_str!("scripts/reserve.lua"));
 pub(super) static REFUND: Known = Known::new(include_str!("scripts/refund.lua"));
 pub(super) static FORGIVE: Known = Known::new(include_str!("scripts/forgive.lua"));
 pub(super) static RESTORE: Known = Known::new(include_str!("scripts/restore.lua"));
 pub(super) static MARK: Known = Known::new(include_str!("scripts/mark.lua"));
 
-const ALL: [&Known; 9] = [&RECORD, &CONSUME, &WITHDRAW, &TIDY, &RESERVE, &REFUND, &FORGIVE, &RESTORE, &MARK];
+const ALL: [&Known; 13] = [
+    &RECORD, &CONSUME, &WITHDRAW, &HOLD, &COUNT, &CLOSE, &THIN, &RESERVE, &REFUND, &FORGIVE, &RESTORE, &MARK, &ALLOWED,
+];
 
 impl Known {
     const fn new(code: &'static str) -> Self {

@@ -1,11 +1,17 @@
-//! Whether a server may keep claims.
+//! How a server is reached, whether it may keep claims, and which slots of a cluster it says are whose.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use redis::Value;
 use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
+    Value,
+};
 
+use super::layout::SLOTS;
 use super::sweep::{number, texts};
 
 /// How far its clock may be from ours. It forgets a claim by its own clock, eleven minutes after the end: one that is far
@@ -21,12 +27,28 @@ pub(super) enum ServerFault {
     Silent,
     /// It refuses commands, with this code.
     NotServing(String),
+    /// The user lacks a permission. Holds no password.
+    NotAllowed(String),
     /// It would throw away what is pending when its memory is short.
     Evicts(String),
     /// It is older than the commands that are used.
     TooOld(String),
+    /// Several addresses were given, and the one that answered belongs to no cluster.
+    NoCluster,
+    /// A cluster some of whose slots nobody serves.
+    Uncovered,
     /// Its clock is so far from ours.
     Skewed(Duration),
+}
+
+impl ServerFault {
+    /// That a server did not do what was asked behind a new connection.
+    pub(super) fn refused(error: &redis::ServerError) -> Self {
+        match error.code() {
+            "NOPERM" => Self::NotAllowed(format!("is refused: {}", error.details().unwrap_or("NOPERM"))),
+            code => Self::NotServing(code.to_owned()),
+        }
+    }
 }
 
 impl fmt::Display for ServerFault {
@@ -38,6 +60,14 @@ impl fmt::Display for ServerFault {
             Self::Evicts(policy) => {
                 write!(f, "`claim_cache.redis_url`: the server's maxmemory-policy is {policy}; it must be noeviction")
             }
+            Self::NotAllowed(what) => write!(
+                f,
+                "`claim_cache.redis_url`: its user {what}; config/claimd.toml has the line that gives what is needed"
+            ),
+            Self::NoCluster => f.write_str(
+                "`claim_cache.redis_url` has several addresses, but the server there belongs to no cluster; give one",
+            ),
+            Self::Uncovered => f.write_str("`claim_cache.redis_url`: some slots of the cluster have no server"),
             Self::Skewed(by) => {
                 write!(
                     f,
@@ -57,6 +87,100 @@ pub(super) fn is_elsewhere(code: &str) -> bool {
     matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
 }
 
+/// An address, and who signs in there.
+#[derive(Clone)]
+pub(super) struct Access {
+    info: ConnectionInfo,
+}
+
+impl Access {
+    /// Refuses what it cannot speak, without connecting. `certificates`: for `rediss://`, instead of whom this machine
+    /// believes.
+    pub(super) fn parse(url: &str, certificates: Option<&TlsCertificates>) -> Result<Self, RedisError> {
+        let info = url.into_connection_info()?;
+        let client = match certificates {
+            Some(certificates) => Client::build_with_tls(info, certificates.clone())?,
+            None => Client::open(info)?,
+        };
+        Ok(Self { info: client.get_connection_info().clone() })
+    }
+
+    /// The same at another server of a cluster, as clusters name them: `host:port`. Without a host: at this one's.
+    pub(super) fn at(&self, address: &str) -> Result<Self, ServerFault> {
+        let named = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = named.ok_or(ServerFault::Silent)?;
+        let own = match self.info.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.as_str(),
+            _ => "127.0.0.1",
+        };
+        let host = if host.is_empty() { own } else { host };
+        let addr = match self.info.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host: host.to_owned(),
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host.to_owned(), port),
+        };
+        Ok(Self { info: self.info.clone().set_addr(addr) })
+    }
+
+    pub(super) async fn connect(&self, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
+        Client::open(self.info.clone())?.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+/// The address alone: no user, no password.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.info.addr().fmt(f)
+    }
+}
+
+/// The masters of a cluster, each by its address with the slots it serves.
+pub(super) struct Slots(BTreeMap<String, Vec<RangeInclusive<usize>>>);
+
+impl Slots {
+    pub(super) fn masters(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    pub(super) fn ranges_of(&self, address: &str) -> impl Iterator<Item = RangeInclusive<usize>> {
+        self.0.get(address).into_iter().flatten().cloned()
+    }
+
+    /// The answer to `CLUSTER SLOTS`: for each range its first slot, its last, its master, and replicas.
+    fn parse(said: &Value) -> Option<Self> {
+        let Value::Array(ranges) = said else { return None };
+        let mut masters: BTreeMap<String, Vec<RangeInclusive<usize>>> = BTreeMap::new();
+        for range in ranges {
+            let Value::Array(parts) = range else { return None };
+            let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = &parts[..] else { return None };
+            let [host, Value::Int(port), ..] = &master[..] else { return None };
+            // An unknown host means the one that was asked.
+            let host = match host {
+                Value::BulkString(host) if host != b"?" => String::from_utf8_lossy(host).into_owned(),
+                _ => String::new(),
+            };
+            let slot = |number: i64| usize::try_from(number).ok().filter(|slot| *slot < usize::from(SLOTS));
+            masters.entry(format!("{host}:{port}")).or_default().push(slot(*first)?..=slot(*last)?);
+        }
+        Some(Self(masters))
+    }
+}
+
+/// Asks one server of a cluster who serves what.
+pub(super) async fn slots(access: &Access, patience: Duration) -> Result<Slots, ServerFault> {
+    let mut connection = access.connect(patience).await?;
+    let mut ask = redis::cmd("CLUSTER");
+    ask.arg("SLOTS");
+    let said = connection.send_packed_command(&ask).await?;
+    Slots::parse(&said).ok_or(ServerFault::Silent)
+}
+
 /// What a server says of itself.
 pub(super) struct Info {
     pub(super) text: String,
@@ -74,6 +198,12 @@ impl Info {
         }
         pipeline.cmd("TIME");
         let mut values = connection.send_packed_commands(&pipeline, 0, SECTIONS.len() + 1).await?;
+        if let Some(error) = values.iter().find_map(|value| match value {
+            Value::ServerError(error) => Some(error),
+            _ => None,
+        }) {
+            return Err(ServerFault::refused(error));
+        }
         let time = texts(values.pop().unwrap_or(Value::Nil));
         let part = |at: usize| time.get(at).and_then(|text| number(text)).and_then(|part| u64::try_from(part).ok());
         let (seconds, micros) = part(0).zip(part(1)).ok_or(ServerFault::Silent)?;
@@ -82,7 +212,6 @@ impl Info {
             match value {
                 Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
                 Value::VerbatimString { text: said, .. } => text.push_str(&said),
-                Value::ServerError(error) => return Err(ServerFault::NotServing(error.code().to_owned())),
                 _ => return Err(ServerFault::Silent),
             }
             text.push('\n');
@@ -102,11 +231,12 @@ impl Info {
     }
 }
 
-/// Whether a server may keep claims.
-pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), ServerFault> {
+/// Whether a server may keep claims; returns whether it belongs to a cluster.
+pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<bool, ServerFault> {
     let info = Info::of(connection).await?;
     judge_clock(info.since_1970, SystemTime::now())?;
-    judge(&info)
+    judge(&info)?;
+    Ok(info.field("redis_mode") == "cluster" || info.field("server_mode") == "cluster")
 }
 
 fn judge_clock(theirs: Duration, ours: SystemTime) -> Result<(), ServerFault> {
