@@ -31,7 +31,7 @@ fn help_says_what_there_is() {
     let output = run(claimd().arg("--help"), "");
     assert!(output.status.success());
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
-    let commands: [&[&str]; 25] = [
+    let commands: [&[&str]; 29] = [
         &["demo"],
         &["doctor"],
         &["health"],
@@ -57,6 +57,10 @@ fn help_says_what_there_is() {
         &["claim", "submit"],
         &["role"],
         &["group"],
+        &["backup"],
+        &["restore"],
+        &["migrate"],
+        &["migrate", "store"],
     ];
     for command in commands {
         let output = run(claimd().args(command).arg("--help"), "");

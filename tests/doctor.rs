@@ -228,7 +228,7 @@ fn a_database_that_loses_commits_denies_rights_or_is_away_is_found() {
     postgres("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest");
     assert_found(&ask(&guest), "registry", "fault", "this user may not change rows");
     postgres("UPDATE schema_version SET version = 99");
-    assert_found(&ask(&url), "registry", "fault", "its schema is 99, this claimd knows up to");
+    assert_found(&ask(&url), "registry", "fault", "it has schema 99, this claimd knows up to");
     let checks = ask("postgresql://claimd:hunter2@127.0.0.1:1/claimd");
     assert_found(&checks, "registry", "fault", "cannot be reached");
     assert!(!format!("{checks:?}").contains("hunter2"), "{checks:?}");

@@ -27,6 +27,7 @@ mod key_rotation;
 mod limits;
 mod manifests;
 mod modes;
+mod moving;
 mod mqtt_rules;
 mod observability;
 mod owners;

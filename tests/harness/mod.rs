@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
+pub mod backup;
 pub mod coap;
 pub mod desk;
 pub mod embedded_only;

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::backup;
 use super::embedded_only::EMBEDDED_ONLY;
 use super::mode::{Mode, Stores, hex};
-use super::tools::no_file_has;
+use super::tools::{no_file_has, run, said};
 
 pub use testkit::wait::{PATIENCE, eventually};
 
@@ -48,6 +49,17 @@ impl Server {
     }
 
     fn on(mode: Mode, settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::prepared(mode, settings);
+        server.launch();
+        server
+    }
+
+    /// Its folder and its settings, and no process yet.
+    pub fn unlaunched(settings: &[(&str, &str)]) -> Self {
+        Self::prepared(Mode::of_the_run(), settings)
+    }
+
+    fn prepared(mode: Mode, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // What a test says of a store, it says of all of it.
         let named = |store: &str| settings.iter().any(|(key, _)| *key == format!("{store}BACKEND"));
@@ -68,7 +80,7 @@ impl Server {
         .to_vec();
         env.extend(stores.settings().into_iter().filter(|(key, _)| !own.iter().any(|store| key.starts_with(store))));
         env.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let mut server = Self {
+        Self {
             child: None,
             folder,
             env,
@@ -78,9 +90,21 @@ impl Server {
             coap: String::new(),
             http: String::new(),
             admin: String::new(),
-        };
-        server.launch();
-        server
+        }
+    }
+
+    /// Another command of claimd on the same folder, with the same settings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_claimd"));
+        command.args(arguments).arg("--data-dir").arg(self.data_dir());
+        command.env_clear().envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    /// Another setting, from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.env.retain(|(known, _)| known != key);
+        self.env.push((key.to_owned(), value.to_owned()));
     }
 
     /// From now on it starts on the addresses that it has.
@@ -223,7 +247,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// After every test, whatever it was about: no password and no API key is in the log or in a file of the server.
+    /// After every test, whatever it was about: no password and no API key is in the log, in a file of the server, or in a
+    /// backup of its store.
     fn keeps_secrets(&self) {
         const MARKS: [&str; 3] = [ADMIN_PASSWORD, "the password of", "clk_"];
         let log = self.log();
@@ -232,6 +257,7 @@ impl Server {
         }
         if self.data_dir().join("lock").is_file() {
             self.nothing_stored_has(&MARKS.map(str::as_bytes));
+            self.backup_has_none(&MARKS.map(str::as_bytes));
         }
     }
 
@@ -247,6 +273,18 @@ impl Server {
                 assert!(!found, "a secret is in the shared stores: `{}`", String::from_utf8_lossy(&mark));
             }
         }
+    }
+
+    /// Looks for secrets in a backup of the store as it is now, if it can be backed up: some tests take it apart.
+    pub fn backup_has_none(&self, marks: &[&[u8]]) -> bool {
+        let to = self.folder.path().join(format!("backup-{}", uuid::Uuid::new_v4()));
+        let output = run(self.command(&["backup"]).arg("--to").arg(&to), "");
+        if !to.exists() {
+            assert!(said(&output).contains("registry"), "{}", said(&output));
+            return false;
+        }
+        backup::has_none(&to, marks);
+        true
     }
 }
 

@@ -10,6 +10,7 @@ const PAPERS: &[&str] = &[
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "docs/backup-and-migration.md",
     "docs/benchmarks.md",
     "docs/clustering.md",
     "docs/makers.md",

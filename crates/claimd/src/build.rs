@@ -219,7 +219,7 @@ pub(crate) fn mode(settings: &Settings, claims: &str) -> String {
 }
 
 /// The registry that the settings name.
-async fn open_registry(
+pub(crate) async fn open_registry(
     settings: &Settings,
     data_dir: &Path,
     keys: &keys::MasterKeys,
@@ -257,7 +257,15 @@ fn trust(manifest: &Manifest) -> Result<Option<Trust>, Fault> {
 }
 
 /// One server a folder: a second one would write the same journal.
-fn lock(data_dir: &Path) -> Result<File, Fault> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, Fault> {
+    try_lock(data_dir)?.ok_or_else(|| {
+        Fault::plain(format!("the data folder {} is in use by another claimd", data_dir.display()))
+            .next("stop that one, or give this one a folder of its own with `--data-dir`")
+    })
+}
+
+/// `None`: another one has it.
+pub(crate) fn try_lock(data_dir: &Path) -> Result<Option<File>, Fault> {
     let shown = data_dir.display();
     let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
     let file = made.and_then(|()| File::options().create(true).truncate(false).write(true).open(data_dir.join("lock")));
@@ -265,11 +273,7 @@ fn lock(data_dir: &Path) -> Result<File, Fault> {
         Fault::plain(format!("cannot use the data folder {shown}: {error}"))
             .next("give a folder that this user can write with `--data-dir`")
     })?;
-    file.try_lock().map_err(|_| {
-        Fault::plain(format!("the data folder {shown} is in use by another claimd"))
-            .next("stop that one, or give this one a folder of its own with `--data-dir`")
-    })?;
-    Ok(file)
+    Ok(file.try_lock().is_ok().then_some(file))
 }
 
 fn bind(settings: &Settings) -> Result<Bound, Fault> {

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod imports;
 pub(crate) mod keys;
+pub(crate) mod moving;
 pub(crate) mod remote;
 pub(crate) mod snippet;
 pub(crate) mod watch;
@@ -36,6 +37,13 @@ pub(crate) enum Command {
     Health(HealthArgs),
     /// Look at all that a server needs of its machine and its stores; exits with 1 when something is at fault
     Doctor(DoctorArgs),
+    /// Write everything but pending claims and the master key to a folder, while the server runs
+    Backup(moving::BackupArgs),
+    /// Bring a backup back into an empty store, SQLite or PostgreSQL
+    Restore(moving::RestoreArgs),
+    /// The store's schema, and moving to another store
+    #[command(subcommand)]
+    Migrate(moving::MigrateCommand),
     /// Watch a whole life: three transports, a gateway, owners, a kill -9
     Demo(DemoArgs),
     /// Play devices, gateways or owners against a running server

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod demo;
+pub(crate) mod moving;
 pub(crate) mod papers;
 mod progress;
 mod report;

@@ -14,6 +14,7 @@ mod health;
 mod keys;
 mod metrics;
 mod out;
+mod progress;
 mod remote;
 mod rotation;
 mod sealer;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         }
         Command::Health(args) => health::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Backup(args) => commands::moving::back_up(&args),
+        Command::Restore(args) => commands::moving::restore(&args),
+        Command::Migrate(command) => commands::moving::migrate(&command),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Simulate(command) => commands::simulate::run(&command),
         Command::Load(args) => commands::simulate::load(&args),

@@ -165,6 +165,27 @@ fn reseal(connection: &Connection, sealer: &Sealer, cursor: ResealCursor) -> Res
     Ok(Resealed { values, next })
 }
 
+/// Sealed values that open under none of the sealer's keys.
+pub(crate) fn unopened(connection: &Connection, sealer: &Sealer) -> rusqlite::Result<u64> {
+    let mut unopened = 0;
+    for column in &SEALED {
+        let mut after = 0;
+        loop {
+            let found: Vec<(i64, bool)> = connection
+                .prepare_cached(column.select)?
+                .query_map(params![after, column.most], |row| {
+                    let sealed: Vec<u8> = row.get(1)?;
+                    Ok((row.get(0)?, sealer.open(&[&bound_to(column, row)?], &sealed).is_some()))
+                })?
+                .collect::<Result<_, _>>()?;
+            unopened += found.iter().filter(|(_, opens)| !opens).count() as u64;
+            let Some((last, _)) = found.last() else { break };
+            after = *last;
+        }
+    }
+    Ok(unopened)
+}
+
 /// A value under the newest key; `None`: it is, or it opens for nobody.
 pub(crate) fn anew(
     column: &Column,

@@ -18,6 +18,7 @@ mod install;
 mod keys;
 mod listings;
 mod lookup;
+pub mod moving;
 mod notes;
 mod outbox;
 mod oversight;

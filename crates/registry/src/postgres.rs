@@ -43,6 +43,7 @@
 //!   numbers, `Option` of these for NULL. `sum(…)` of BIGINT is NUMERIC: write `sum(…)::bigint`.
 //! - `LIMIT -1 OFFSET n` is `OFFSET n`; `LIKE` is `ILIKE`; `coalesce(max(a, b))` is `greatest(a, b)`, which passes NULLs over.
 
+mod alone;
 mod answers;
 mod audit;
 mod children;
@@ -86,10 +87,13 @@ use crate::sealing::Sealer;
 use crate::sqlite::{OpenError, Shared, Stats};
 use crate::writer::After;
 
+pub(crate) use alone::{connect as connect_alone, place};
 pub use config::PostgresConfig;
 use db::{Db, Fault};
 pub use examine::PostgresFacts;
+pub(crate) use keys::unopened;
 use schema::SchemaError;
+pub(crate) use schema::{KNOWN as KNOWN_SCHEMA, VERSION_TABLE, whole as whole_schema};
 use waking::Waking;
 
 /// The registry in one PostgreSQL database. See the module's head.
@@ -225,10 +229,7 @@ async fn reach(core: &Core) -> Result<Db, (String, &'static str)> {
 /// Brings the schema up to date, and opens the keyring.
 async fn prepare(db: Db, sealer: &Sealer) -> Result<(Keyring, bool), (String, &'static str)> {
     schema::migrate(&db).await.map_err(|fault| match fault {
-        SchemaError::Newer { found, known } => (
-            format!("has schema {found}, this claimd knows up to {known}"),
-            "run the newer claimd, or restore the backup made before it",
-        ),
+        SchemaError::Not(standing) => (standing.to_string(), standing.next()),
         SchemaError::Database(fault) => (format!("cannot be migrated: {fault}"), CHECK),
     })?;
     outbox::adopt(&db).await.map_err(cannot("used"))?;

@@ -3,6 +3,8 @@
 
 use rusqlite::Connection;
 
+use crate::moving::Standing;
+
 /// Every migration, oldest first; the position is the version.
 const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0001_initial.sql"),
@@ -18,14 +20,30 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0011_audit_indexes.sql"),
 ];
 
+/// The newest version.
+pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;
+
+/// Added to the version while rows are moved in: no server, of whatever age, starts on half a registry.
+pub(crate) const UNFINISHED: i64 = 1_000_000;
+/// Added to the version when everything has been moved elsewhere: two stores of one install would soon differ.
+pub(crate) const MOVED: i64 = 2_000_000;
+
+/// What the number means that a store keeps as its version; the store's own newest is `known`.
+pub(crate) fn standing(number: i64, known: i64) -> Standing {
+    match number {
+        0 => Standing::Nothing,
+        MOVED.. => Standing::Moved,
+        UNFINISHED.. => Standing::Unfinished,
+        found if found > known => Standing::Newer { found, known },
+        found => Standing::Schema { found, known },
+    }
+}
+
 /// Why a database cannot be used.
 #[derive(Debug)]
 pub(crate) enum SchemaError {
-    /// A newer claimd has been here.
-    Newer {
-        found: i64,
-        known: i64,
-    },
+    /// A newer claimd has been here, or its rows are on the way.
+    Not(Standing),
     Database(rusqlite::Error),
 }
 
@@ -35,23 +53,23 @@ impl From<rusqlite::Error> for SchemaError {
     }
 }
 
-/// The newest schema.
-pub(crate) fn newest() -> i64 {
-    MIGRATIONS.len() as i64
-}
-
 /// Brings a database to the newest schema.
 pub(crate) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
-    let known = newest();
+    make(connection, 0)
+}
+
+/// [`migrate`], with `mark` added to the version.
+pub(crate) fn make(connection: &mut Connection, mark: i64) -> Result<(), SchemaError> {
     // Immediate: of two processes that start at once the second waits and then finds the work done.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > known {
-        return Err(SchemaError::Newer { found, known });
+    match standing(found, KNOWN) {
+        Standing::Nothing | Standing::Schema { .. } => {}
+        other => return Err(SchemaError::Not(other)),
     }
     for (version, sql) in MIGRATIONS.iter().enumerate().skip(found as usize) {
         transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "user_version", version as i64 + 1)?;
+        transaction.pragma_update(None, "user_version", version as i64 + 1 + mark)?;
     }
     transaction.commit()?;
     Ok(())
@@ -68,8 +86,12 @@ mod tests {
         migrate(&mut connection).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         assert!(
-            matches!(migrate(&mut connection), Err(SchemaError::Newer { found: 99, known }) if known == MIGRATIONS.len() as i64)
+            matches!(migrate(&mut connection), Err(SchemaError::Not(Standing::Newer { found: 99, known })) if known == KNOWN)
         );
+        for (mark, standing) in [(UNFINISHED, Standing::Unfinished), (MOVED, Standing::Moved)] {
+            connection.pragma_update(None, "user_version", mark + KNOWN).unwrap();
+            assert!(matches!(migrate(&mut connection), Err(SchemaError::Not(found)) if found == standing));
+        }
     }
 
     #[test]

@@ -108,10 +108,7 @@ impl SqliteRegistry {
         let mut connection = Connection::open(&path).map_err(|sql| error(format!("cannot be opened: {sql}"), check))?;
         configure(&connection).map_err(|sql| error(format!("cannot be used: {sql}"), check))?;
         schema::migrate(&mut connection).map_err(|fault| match fault {
-            SchemaError::Newer { found, known } => error(
-                format!("has schema {found}, this claimd knows up to {known}"),
-                "run the newer claimd, or restore the backup made before it",
-            ),
+            SchemaError::Not(standing) => error(standing.to_string(), standing.next()),
             SchemaError::Database(sql) => error(format!("cannot be migrated: {sql}"), check),
         })?;
         let sealer = Sealer::new(master, before);
@@ -259,7 +256,7 @@ pub(crate) fn device_by_id(connection: &Connection, id: DeviceId) -> rusqlite::R
 }
 
 /// The file and its folder belong to this user alone.
-fn create(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create(path: &Path) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }

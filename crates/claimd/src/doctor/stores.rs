@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use claim_cache::StoreFacts;
 use registry::examine::{self, PostgresFacts, SqliteFacts};
+use registry::moving::Standing;
 use registry::{Backend, PostgresRegistry};
 
 use super::Check;
@@ -82,13 +83,10 @@ fn of_sqlite(facts: Option<SqliteFacts>) -> Vec<Check> {
 
 /// What is wrong with a schema.
 fn schema(found: i64, known: i64) -> Option<Check> {
-    (found > known).then(|| {
-        Check::fault(
-            "registry",
-            format!("its schema is {found}, this claimd knows up to {known}"),
-            "run the newer claimd, or restore the backup made before it",
-        )
-    })
+    match Standing::of(found, known) {
+        Standing::Nothing | Standing::Schema { .. } => None,
+        other => Some(Check::fault("registry", format!("it {other}"), other.next())),
+    }
 }
 
 fn of_postgres(facts: &PostgresFacts, connections: usize) -> Vec<Check> {
@@ -254,7 +252,10 @@ mod tests {
         };
         let faults = of_store(&facts);
         assert_eq!(faults.iter().filter(|check| check.state == State::Fault).count(), 2, "{faults:?}");
-        assert_eq!(schema(12, 11).unwrap().state, State::Fault);
+        // Newer, half copied, moved away.
+        for found in [12, 1_000_011, 2_000_011] {
+            assert_eq!(schema(found, 11).unwrap().state, State::Fault);
+        }
         assert!(schema(11, 11).is_none() && schema(3, 11).is_none());
         let long = of_sqlite(Some(SqliteFacts { bytes: 0, log_bytes: LONG_LOG + 1, schema: 1, known: 1 }));
         assert_eq!(long[1].state, State::Warn);

@@ -3,7 +3,6 @@
 //! The server does the work, so a lost connection loses nothing: `--resume` looks at the same import again.
 
 mod codes;
-mod progress;
 mod report;
 
 use std::fs::File;
@@ -21,9 +20,9 @@ use super::show::Shown;
 use super::{Done, Stop, ended};
 use crate::cli::imports::{ExportArgs, ImportArgs, OnError};
 use crate::out::{self, Exit};
+use crate::progress::Progress;
 
 use codes::CodesFile;
-use progress::Progress;
 
 /// How often the server is asked how far it is.
 const LOOK: Duration = Duration::from_millis(200);

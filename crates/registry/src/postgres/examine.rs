@@ -67,7 +67,7 @@ async fn look(db: &Object, place: String) -> Result<PostgresFacts, tokio_postgre
         true => Some(db.query_one("SELECT version FROM schema_version", &[]).await?.try_get::<_, i64>(0)?),
         false => None,
     };
-    let known = schema::newest();
+    let known = schema::KNOWN;
     let mut rights = true;
     if schema.is_none_or(|schema| schema < known) {
         let sql = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)";

@@ -7,7 +7,7 @@ use claim::applications::By;
 use claim::directory::{Answer, DirectoryError};
 use claim::keys::{SIGNING_KEYS, SigningKey, SigningKeys};
 use claim::{Keyring, MasterKey, Secret, Timestamp, Unavailable};
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 
 use super::db::{Db, Fault};
 use super::{PostgresRegistry, rows};
@@ -137,6 +137,25 @@ async fn reseal(db: &Db, sealer: &Sealer, cursor: ResealCursor, most: u32) -> Re
     }
     let next = cursor.behind(rows.last().filter(|_| rows.len() == most as usize).map(|(rid, ..)| *rid));
     Ok(Resealed { values, next })
+}
+
+/// Sealed values that open under none of the sealer's keys.
+pub(crate) async fn unopened(client: &Client, sealer: &Sealer) -> Result<u64, tokio_postgres::Error> {
+    let mut unopened = 0;
+    for (column, statements) in SEALED.iter().zip(&STATEMENTS) {
+        let select = client.prepare(statements.select).await?;
+        let mut after = 0_i64;
+        loop {
+            let rows = client.query(&select, &[&after, &i64::from(RESEAL_BATCH)]).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.try_get(0)?;
+            for row in &rows {
+                let (sealed, bound): (&[u8], &[u8]) = (row.try_get(1)?, row.try_get(2)?);
+                unopened += u64::from(sealer.open(&[column.label, bound], sealed).is_none());
+            }
+        }
+    }
+    Ok(unopened)
 }
 
 /// Hands the root to another master key, with the audit row of the rotation; again it is no change.

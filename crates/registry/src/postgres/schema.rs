@@ -4,19 +4,21 @@ use tokio_postgres::error::SqlState;
 
 use super::db::{Db, Fault};
 use super::rows;
+use crate::moving::Standing;
+use crate::schema::standing;
 
 /// Every migration, oldest first; the position is the version.
 const MIGRATIONS: [&str; 2] =
     [include_str!("../migrations/postgres/0001_initial.sql"), include_str!("../migrations/postgres/0002_stale.sql")];
 
+/// The newest version.
+pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;
+
 /// Why a database cannot be used.
 #[derive(Debug)]
 pub(super) enum SchemaError {
-    /// A newer claimd has been here.
-    Newer {
-        found: i64,
-        known: i64,
-    },
+    /// A newer claimd has been here, or its rows are on the way.
+    Not(Standing),
     Database(Fault),
 }
 
@@ -26,34 +28,41 @@ impl From<Fault> for SchemaError {
     }
 }
 
-const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
+/// The SQL that makes the newest schema of nothing.
+pub(crate) fn whole() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.into_iter()
+}
+
+pub(crate) const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
      one BOOLEAN CONSTRAINT schema_version_one PRIMARY KEY DEFAULT TRUE CHECK (one), version BIGINT NOT NULL); \
      INSERT INTO schema_version (version) VALUES (0) ON CONFLICT DO NOTHING";
-
-/// The newest schema.
-pub(super) fn newest() -> i64 {
-    MIGRATIONS.len() as i64
-}
 
 /// Brings a database to the newest schema. A lock on a row and no advisory lock: every engine that speaks PostgreSQL's
 /// protocol has it.
 pub(super) async fn migrate(db: &Db) -> Result<(), SchemaError> {
-    let known = newest();
     if db.batch(VERSION_TABLE).await.is_err() {
         // Of two nodes that make the table at once one is refused, and finds it the second time.
         db.batch(VERSION_TABLE).await?;
     }
+    // Before the lock, which whoever moves rows in holds.
+    let found: i64 = rows::get(&db.one("SELECT version FROM schema_version", &[]).await?, 0)?;
+    if let other @ (Standing::Unfinished | Standing::Moved) = standing(found, KNOWN) {
+        return Err(SchemaError::Not(other));
+    }
     db.batch("BEGIN").await?;
     // Of two nodes that start at once the second waits here and then finds the work done.
     let found: i64 = rows::get(&db.one("SELECT version FROM schema_version FOR UPDATE", &[]).await?, 0)?;
-    if found > known {
-        db.batch("ROLLBACK").await?;
-        return Err(SchemaError::Newer { found, known });
+    match standing(found, KNOWN) {
+        Standing::Nothing | Standing::Schema { .. } => {}
+        other => {
+            db.batch("ROLLBACK").await?;
+            return Err(SchemaError::Not(other));
+        }
     }
     for sql in MIGRATIONS.iter().skip(found.unsigned_abs() as usize) {
         db.batch(sql).await?;
     }
-    db.run("UPDATE schema_version SET version = $1 WHERE version < $1", &[&known]).await?;
+    db.run("UPDATE schema_version SET version = $1 WHERE version < $1", &[&KNOWN]).await?;
     Ok(db.batch("COMMIT").await?)
 }
 
@@ -65,5 +74,10 @@ pub(super) async fn fits(db: &Db) -> Result<bool, Fault> {
         row => row?,
     };
     let found: Option<i64> = row.map(|row| rows::get(&row, 0)).transpose()?;
-    Ok(found.is_some_and(|found| found >= MIGRATIONS.len() as i64))
+    // Not one that is being filled anew.
+    Ok(found.is_some_and(|found| match standing(found, KNOWN) {
+        Standing::Schema { found, known } => found >= known,
+        Standing::Newer { .. } => true,
+        _ => false,
+    }))
 }

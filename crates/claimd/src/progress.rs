@@ -1,4 +1,4 @@
-//! How far an import is, for people and for programs. On standard error.
+//! How far something is, for people and for programs. On standard error.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::out;
 /// Between two lines where no bar is drawn.
 const EVERY: Duration = Duration::from_secs(5);
 
-pub(super) struct Progress {
+pub(crate) struct Progress {
     what: &'static str,
     form: ProgressForm,
     total: Option<u64>,
@@ -22,7 +22,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn start(form: ProgressForm, what: &'static str, total: Option<u64>) -> Self {
+    pub(crate) fn start(form: ProgressForm, what: &'static str, total: Option<u64>) -> Self {
         let drawn = form == ProgressForm::Bar || (form == ProgressForm::Auto && out::watched());
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(total, target);
@@ -33,11 +33,11 @@ impl Progress {
         Self { what, form, total, done: Cell::new(0), last: Cell::new(Instant::now()), bar }
     }
 
-    pub(super) fn advance(&self, by: u64) {
+    pub(crate) fn advance(&self, by: u64) {
         self.reach(self.done.get() + by);
     }
 
-    pub(super) fn reach(&self, done: u64) {
+    pub(crate) fn reach(&self, done: u64) {
         self.done.set(done);
         self.bar.set_position(done);
         if self.last.get().elapsed() < EVERY {
