@@ -60,9 +60,9 @@ fn while_postgres_is_away_clients_are_told_so_connections_stay_and_all_heals_by_
     assert_eq!(parts(&ready), ["down", "down", "up", "up"], "{ready}");
     assert_eq!(ready["draining"], false);
     assert_eq!(world.alice.client.claim("d", "s").status, 503, "never refused for want of a registry");
-    assert_eq!(submit(&server.http, "an unknown token", "s"), 503);
-    assert_eq!(Coap::open(&server.coap).claim("an unknown token", br#"{"secretKey":"s"}"#).code, (5, 3));
-    let said = Mqtt::open(&server.mqtt, Version::V5).hello("", Some("an unknown token"), None);
+    assert_eq!(submit(&server.http, "unknown", "s"), 503);
+    assert_eq!(Coap::open(&server.coap).claim("unknown", br#"{"secretKey":"s"}"#).code, (5, 3));
+    let said = Mqtt::open(&server.mqtt, Version::V5).hello("", Some("unknown"), None);
     assert!(matches!(said, Heard::ConnAck { code: 0x88, .. }), "{said:?}");
 
     store.start_again();

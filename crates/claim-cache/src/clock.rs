@@ -1,7 +1,7 @@
 //! The clock of the process: the one place where time enters claimd.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use claim::Timestamp;
@@ -18,9 +18,10 @@ pub struct SystemClock {
     followed: Arc<Followed>,
 }
 
-/// The clock that is followed; all zero while there is none.
+/// The clock that is followed; nothing while there is none.
 #[derive(Debug, Default)]
 struct Followed {
+    began: AtomicBool,
     /// Milliseconds.
     ahead: AtomicI64,
     /// What has been said before the clock that is followed fell behind.
@@ -46,9 +47,12 @@ impl SystemClock {
     }
 
     /// From now on says what a clock says that is so many milliseconds ahead of [`SystemClock::machine`], or behind it if
-    /// that is below zero. Where it had said more, it says the same until the other one has caught up.
+    /// that is below zero. Where it had said more, it says the same until the other one has caught up; but not the first time,
+    /// which is to be before anybody goes by this clock.
     pub fn follow(&self, ahead: i64) {
-        self.followed.said.fetch_max(self.now().as_millis(), Ordering::Relaxed);
+        if self.followed.began.swap(true, Ordering::Relaxed) {
+            self.followed.said.fetch_max(self.now().as_millis(), Ordering::Relaxed);
+        }
         self.followed.ahead.store(ahead, Ordering::Relaxed);
     }
 
@@ -98,5 +102,8 @@ mod tests {
         clock.follow(0);
         assert!(copy.now() >= ahead);
         assert!(clock.machine() < ahead, "the machine's own goes on as it was");
+        let late = SystemClock::start();
+        late.follow(-3_600_000);
+        assert!(late.now() < late.machine(), "nobody went by it before");
     }
 }

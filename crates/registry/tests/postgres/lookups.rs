@@ -237,6 +237,10 @@ async fn behind_a_restart_of_the_server_everything_is_looked_up_again() {
     let server = Server::start();
     let pair = Pair::of(&server).await;
     let device = pair.make("d", "old", false).await;
+    // When it has heard of the second it has heard of the first.
+    assert!(pair.seen("later").await.is_none());
+    pair.make("e", "later", false).await;
+    pair.sees("the second", "later", |seen| seen.is_some()).await;
     pair.sees("the present one", "old", |seen| seen.is_some()).await;
     let unseen = "UPDATE device SET frozen = TRUE WHERE id = $1";
     pair.client.execute(unseen, &[&device.uuid()]).await.expect("changed");
