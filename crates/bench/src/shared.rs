@@ -102,6 +102,7 @@ fn record(server: &Server, operations: usize) -> Result<Speed, String> {
         let mut callers = tokio::task::JoinSet::new();
         for share in claims.chunks(operations.div_ceil(CALLERS)) {
             let (cache, share) = (Arc::clone(&cache), share.to_vec());
+            let clock = clock.clone();
             callers.spawn(async move {
                 for claim in share {
                     if cache.record(claim, clock.now()).await != Ok(Recorded::New) {

@@ -1,5 +1,5 @@
 //! Moving a registry: backup, restore, and from SQLite to PostgreSQL. Everything goes through the same rows, whatever keeps
-//! them: tables in the order of [`tables::TABLES`], rows in the order of their keys, each with one form as text, so that equal
+//! them: tables in the order of `tables.rs`, rows in the order of their keys, each with one form as text, so that equal
 //! tables have equal hashes in every store and in a backup.
 //!
 //! Works beside the server and not through it: a source is read at one moment while others write, a target is marked as

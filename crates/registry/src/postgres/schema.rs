@@ -49,7 +49,8 @@ pub(super) async fn migrate(db: &Db) -> Result<(), SchemaError> {
     if let other @ (Standing::Unfinished | Standing::Moved) = standing(found, KNOWN) {
         return Err(SchemaError::Not(other));
     }
-    db.batch("BEGIN").await?;
+    // A migration may take longer than a statement, and so may the wait for another node's.
+    db.batch(&format!("BEGIN; SET LOCAL statement_timeout = {}", super::PREPARING.as_millis())).await?;
     // Of two nodes that start at once the second waits here and then finds the work done.
     let found: i64 = rows::get(&db.one("SELECT version FROM schema_version FOR UPDATE", &[]).await?, 0)?;
     match standing(found, KNOWN) {
