@@ -13,7 +13,7 @@ use crate::harness::{Answer, Client, Coap, Heard, Made, Mqtt, PATIENCE, Server, 
 const CLAIM: &str = "v1/devices/me/claim";
 const BATCH: &str = "v1/gateway/claim";
 
-/// A guard against hanging, not a measurement: an answer takes a few `timeouts.store` of a second.
+/// A guard against hanging, not a measurement: an answer takes a few `timeouts.store` of 0.7 s.
 const BOUND: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
 fn bounded<T>(what: &str, ask: impl FnOnce() -> T) -> T {

@@ -74,7 +74,7 @@ impl FaultyStores {
 
     /// Another node, which reaches both through the proxies and has little patience.
     pub fn node(&self) -> Server {
-        self.node_waiting("1s")
+        self.node_waiting("700ms")
     }
 
     /// The same with this `timeouts.store`.

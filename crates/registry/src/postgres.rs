@@ -262,7 +262,9 @@ impl Server {
         let mut server =
             tokio_postgres::Config::from_str(&url).map_err(|_| error(("is not an address".to_owned(), next)))?;
         server.connect_timeout(patience).tcp_user_timeout(patience);
-        server.keepalives_idle(Duration::from_secs(30)).keepalives_interval(patience).keepalives_retries(3);
+        // The system takes whole seconds, and none is an error.
+        let interval = patience.max(Duration::from_secs(1));
+        server.keepalives_idle(Duration::from_secs(30)).keepalives_interval(interval).keepalives_retries(3);
         server.target_session_attrs(TargetSessionAttrs::ReadWrite).application_name("claimd");
         let tls = tls::connector(&mut server, mode, config).map_err(error)?;
         Ok(Self { config: server, tls })

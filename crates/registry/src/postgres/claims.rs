@@ -71,10 +71,10 @@ impl PostgresRegistry {
     }
 }
 
-/// How much two nodes' clocks may differ (`claimd`'s `skew.rs`): the fence of what voids claims by no announcement of its own
-/// stands so far ahead, milliseconds. A node that lags can only void a fresh claim then, which its device repeats; one that
-/// leads cannot have made one that outlives this.
-const SKEW: i64 = 5_000;
+/// [`ALLOWED_SKEW`] in milliseconds: the fence of what voids claims by no announcement of its own stands so far ahead. A node
+/// that lags can only void a fresh claim then, which its device repeats; one that leads cannot have made one that outlives
+/// this.
+const SKEW: u128 = ALLOWED_SKEW.as_millis();
 
 /// Whether the claim leaves a claim code stored, asleep until the device is given back. `claimingData` never stays.
 const KEEPS_CODE: &str = "(d.code_any_case IS NOT NULL AND NOT coalesce(h.invalidate_code_on_claim, $11))";
