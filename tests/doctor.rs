@@ -223,7 +223,7 @@ fn a_database_that_loses_commits_denies_rights_or_is_away_is_found() {
     let guest = url.replace("user=claimd", "user=guest");
     assert_found(&ask(&guest), "registry", "fault", "this user may not make tables");
     let running = Server::with(&[("CLAIMD_REGISTRY__BACKEND", "postgres"), ("CLAIMD_REGISTRY__URL", &url)]);
-    assert_found(&ask(&url), "registry", "ok", "schema 1");
+    assert_found(&ask(&url), "registry", "ok", "schema 2");
     drop(running);
     postgres("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest");
     assert_found(&ask(&guest), "registry", "fault", "this user may not change rows");

@@ -1,6 +1,6 @@
 //! The suite runs in both modes, but for what is listed.
 
-use crate::harness::embedded_only::EMBEDDED_ONLY;
+use crate::harness::embedded_only::{EMBEDDED_ONLY, NAMED_STORES};
 use crate::harness::tools::root;
 
 #[test]
@@ -17,5 +17,11 @@ fn what_runs_on_the_embedded_stores_alone_is_listed_and_nothing_else_is() {
     }
     assert_eq!(count("Server::embedded("), EMBEDDED_ONLY.len(), "the list and the tests agree");
     let around = ["REGISTRY__BACKEND\", \"sqlite", "CLAIM_CACHE__BACKEND\", \"memory"];
-    assert_eq!(around.map(count), [0, 0], "no test gets around the mode");
+    let listed: usize = NAMED_STORES.iter().map(|(_, times, _)| times).sum();
+    assert_eq!(around.map(count).iter().sum::<usize>(), listed, "no test gets around the mode unlisted");
+    for (file, times, about) in NAMED_STORES {
+        let source = std::fs::read_to_string(root().join("tests").join(file)).expect("a source");
+        let named: usize = around.iter().map(|text| source.matches(text).count()).sum();
+        assert_eq!(named, *times, "`{file}` names an embedded store as often as is listed: {about}");
+    }
 }

@@ -534,9 +534,7 @@ pub trait DeviceRegistry: Send + Sync {
 
     /// The same, not older than the question, whatever other nodes did. A registry of one node answers as [`Self::device`]:
     /// nobody else changes it.
-    fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
-        self.device(device)
-    }
+    fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>>;
 
     /// A device of a tenant by exact name, read from the store. Costs the same whether it exists or not, as far as a
     /// store can promise.

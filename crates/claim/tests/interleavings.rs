@@ -112,6 +112,9 @@ mod stepped {
         fn device(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
             later(move || self.0.device(device))
         }
+        fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
+            later(move || self.0.device_now(device))
+        }
         fn find(
             &self,
             tenant: TenantId,

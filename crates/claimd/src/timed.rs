@@ -112,6 +112,10 @@ impl DeviceRegistry for Timed<dyn DeviceRegistry> {
         self.times.around(Op::Find, self.port.device(device), is_lost)
     }
 
+    fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
+        self.times.around(Op::Find, self.port.device_now(device), is_lost)
+    }
+
     fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>> {
         self.times.around(Op::Find, self.port.find(tenant, name), is_lost)
     }

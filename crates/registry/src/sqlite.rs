@@ -295,6 +295,10 @@ impl DeviceRegistry for SqliteRegistry {
         }
     }
 
+    fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
+        self.device(device)
+    }
+
     fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>> {
         PortFuture::later(self.load_subject(tenant, name.clone()))
     }

@@ -189,6 +189,10 @@ impl DeviceRegistry for RemoteRegistry {
         PortFuture::later(self.0.read(move |truth| now(truth.registry.device(device))))
     }
 
+    fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
+        self.device(device)
+    }
+
     fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>> {
         let name = name.clone();
         PortFuture::later(self.0.read(move |truth| now(truth.registry.find(tenant, &name))))

@@ -40,17 +40,19 @@ pub(crate) const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_versio
 /// Brings a database to the newest schema. A lock on a row and no advisory lock: every engine that speaks PostgreSQL's
 /// protocol has it.
 pub(super) async fn migrate(db: &Db) -> Result<(), SchemaError> {
-    if db.batch(VERSION_TABLE).await.is_err() {
+    // A migration may take longer than a statement, and so may the wait for another node's, which already the row waits for.
+    let patient = format!("SET LOCAL statement_timeout = {}", super::PREPARING.as_millis());
+    let table = format!("{patient}; {VERSION_TABLE}");
+    if db.batch(&table).await.is_err() {
         // Of two nodes that make the table at once one is refused, and finds it the second time.
-        db.batch(VERSION_TABLE).await?;
+        db.batch(&table).await?;
     }
     // Before the lock, which whoever moves rows in holds.
     let found: i64 = rows::get(&db.one("SELECT version FROM schema_version", &[]).await?, 0)?;
     if let other @ (Standing::Unfinished | Standing::Moved) = standing(found, KNOWN) {
         return Err(SchemaError::Not(other));
     }
-    // A migration may take longer than a statement, and so may the wait for another node's.
-    db.batch(&format!("BEGIN; SET LOCAL statement_timeout = {}", super::PREPARING.as_millis())).await?;
+    db.batch(&format!("BEGIN; {patient}")).await?;
     // Of two nodes that start at once the second waits here and then finds the work done.
     let found: i64 = rows::get(&db.one("SELECT version FROM schema_version FOR UPDATE", &[]).await?, 0)?;
     match standing(found, KNOWN) {

@@ -395,6 +395,10 @@ impl DeviceRegistry for FakeRegistry {
         PortFuture::ready(self.answer(|state| state.devices.get(&device).map(|e| Arc::new(e.device.clone()))))
     }
 
+    fn device_now(&self, device: DeviceId) -> PortFuture<'_, Result<Option<Arc<Device>>, Unavailable>> {
+        self.device(device)
+    }
+
     fn find(&self, tenant: TenantId, name: &DeviceName) -> PortFuture<'_, Result<Option<ClaimSubject>, Unavailable>> {
         PortFuture::ready(self.answer(|state| {
             let entry = &state.devices[state.names.get(&(tenant, name.clone()))?];
