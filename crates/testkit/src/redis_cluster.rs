@@ -102,7 +102,8 @@ impl RedisCluster {
             let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
             migrate.extend(keys);
             let said = self.masters[from].say(&migrate);
-            assert!(said.starts_with("+OK") || said.starts_with("+NOKEY"), "{said}");
+            // IOERR: on a busy machine the other was too slow; what is still there is tried again.
+            assert!(["+OK", "+NOKEY", "-IOERR"].iter().any(|fine| said.starts_with(fine)), "{said}");
         }
         for master in [to, from].into_iter().chain((0..3).filter(|other| ![to, from].contains(other))) {
             assert_eq!(self.masters[master].say(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]), "+OK\r\n");

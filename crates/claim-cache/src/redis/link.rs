@@ -147,7 +147,8 @@ impl Line {
                 }
                 match self.connection().await {
                     Ok(connection) => {
-                        out.push(exchange(connection, jobs, self.options.patience, self.options.wait_replicas))
+                        let LinkOptions { patience, wait_replicas, .. } = self.options;
+                        out.push(exchange(connection, jobs, Arc::clone(&self.state), (patience, wait_replicas)));
                     }
                     Err(fault) => self.down(jobs, fault.as_ref()),
                 }
@@ -155,7 +156,7 @@ impl Line {
             }
             tokio::select! {
                 Some(ended) = out.next() => match ended {
-                    Ok(()) => self.state.up.store(true, Ordering::Relaxed),
+                    Ok(()) => {}
                     Err((jobs, fault)) => {
                         // What else is out on this connection fails with it: nobody will answer.
                         out.clear();
@@ -224,12 +225,14 @@ impl Batch {
 async fn exchange(
     mut connection: MultiplexedConnection,
     mut jobs: Vec<Job>,
-    patience: Duration,
-    wait_replicas: u32,
+    state: Arc<State>,
+    (patience, wait_replicas): (Duration, u32),
 ) -> Result<(), (Vec<Job>, ServerFault)> {
     let wait = wait_for(&jobs, patience, wait_replicas);
     match tokio::time::timeout(patience, there_and_back(&mut connection, &mut jobs, wait)).await {
         Ok(Ok(values)) => {
+            // Before anyone can have heard of it.
+            state.up.store(true, Ordering::Relaxed);
             hand_out(jobs, values, wait_replicas);
             Ok(())
         }
