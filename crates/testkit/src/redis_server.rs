@@ -1,4 +1,5 @@
-//! A Redis server of a test's own: from Debian's package, on a socket in a temporary folder, ended with the test.
+//! A Redis server of a test's own: from Debian's package, on a socket in a temporary folder, ended with the test. Another
+//! program of that kind, such as Valkey's, may be named by the variable `REDIS_SERVER`.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -59,7 +60,8 @@ impl RedisServer {
         let socket = self.socket();
         // A killed one leaves it behind.
         let _ = std::fs::remove_file(&socket);
-        let mut command = Command::new("/usr/bin/redis-server");
+        let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "/usr/bin/redis-server".into());
+        let mut command = Command::new(program);
         command.args(["--port", "0", "--save", "", "--daemonize", "no", "--loglevel", "warning"]);
         command.arg("--unixsocket").arg(&socket).arg("--dir").arg(self.folder.path());
         for (name, value) in &self.options {
