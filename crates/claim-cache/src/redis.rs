@@ -38,6 +38,7 @@ use claim::{DeviceId, TenantId, Timestamp};
 use redis::{ClientTlsConfig, Cmd, TlsCertificates, Value};
 use tokio::task::JoinHandle;
 
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::memory::{OpenError, REMEMBERED, Stats};
 use counts::Counts;
@@ -84,6 +85,17 @@ impl RedisClaimCache {
     /// Connects, and refuses a server that may not keep claims. `patience` (`timeouts.store`) bounds every wait. Start a
     /// [`RedisSweeper`] afterwards.
     pub async fn open(config: &Config, patience: Duration, now: Timestamp) -> Result<Arc<Self>, OpenError> {
+        Self::open_by(config, patience, now, &SystemClock::start()).await
+    }
+
+    /// [`Self::open`], with the clock that dates this node's claims, which may follow another one: whether a server's clock is
+    /// too far off is asked of this one.
+    pub async fn open_by(
+        config: &Config,
+        patience: Duration,
+        now: Timestamp,
+        clock: &SystemClock,
+    ) -> Result<Arc<Self>, OpenError> {
         let not_usable = |error: redis::RedisError| OpenError::Config(format!("`claim_cache.redis_url`: {error}"));
         let certificates = certificates(config).map_err(OpenError::Config)?;
         let seeds = config.redis_url.split_whitespace().map(|url| Access::parse(url, certificates.as_ref()));
@@ -92,6 +104,7 @@ impl RedisClaimCache {
         let options = ShardOptions {
             seeds: seeds.map_err(not_usable)?,
             samples: [names.claim(DeviceId::NOBODY), names.totals.clone()],
+            clock: clock.clone(),
             patience,
             queue: config.redis_queue,
             wait_replicas: config.redis_wait_replicas,

@@ -76,7 +76,7 @@ impl Claims {
     }
 
     async fn in_redis(settings: &Settings, directory: &Arc<dyn Directory>, clock: SystemClock) -> Result<Self, Fault> {
-        let cache = RedisClaimCache::open(&settings.claim_cache, settings.timeouts.store, clock.now())
+        let cache = RedisClaimCache::open_by(&settings.claim_cache, settings.timeouts.store, clock.now(), &clock)
             .await
             .map_err(|error| not_opened(&error))?;
         let attempts = Arc::new(RedisAttempts::beside(&cache, charged_tries(Arc::clone(directory))));

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::scripts;
 use super::server::{self, Access, ServerFault};
+use crate::clock::SystemClock;
 
 /// Commands in a pipeline, but for a larger batch of one caller.
 const PIPELINE: usize = 100;
@@ -33,6 +34,8 @@ pub(super) struct LinkOptions {
     pub(super) access: Access,
     /// A key of each kind, for asking what the user may do.
     pub(super) samples: [Vec<u8>; 2],
+    /// What dates claims here; a server must be near it.
+    pub(super) clock: SystemClock,
     /// `timeouts.store`.
     pub(super) patience: Duration,
     /// Requests that may wait; beyond them the store counts as unavailable.
@@ -331,7 +334,7 @@ pub(super) fn code(value: &Value) -> Option<&str> {
 /// A checked connection, and whether its server belongs to a cluster.
 async fn connect(options: &LinkOptions) -> Result<(MultiplexedConnection, bool), ServerFault> {
     let mut connection = options.access.connect(options.patience).await?;
-    let clustered = server::check(&mut connection).await?;
+    let clustered = server::check(&mut connection, options.clock.now()).await?;
     let mut asked = scripts::load();
     let mut allowed = scripts::ALLOWED.call(&[]);
     for sample in &options.samples {

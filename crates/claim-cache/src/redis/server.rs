@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use claim::Timestamp;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
@@ -232,15 +233,15 @@ impl Info {
 }
 
 /// Whether a server may keep claims; returns whether it belongs to a cluster.
-pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<bool, ServerFault> {
+pub(super) async fn check(connection: &mut MultiplexedConnection, now: Timestamp) -> Result<bool, ServerFault> {
     let info = Info::of(connection).await?;
-    judge_clock(info.since_1970, SystemTime::now())?;
+    judge_clock(info.since_1970, now)?;
     judge(&info)?;
     Ok(info.field("redis_mode") == "cluster" || info.field("server_mode") == "cluster")
 }
 
-fn judge_clock(theirs: Duration, ours: SystemTime) -> Result<(), ServerFault> {
-    let skew = ours.duration_since(UNIX_EPOCH).unwrap_or_default().abs_diff(theirs);
+fn judge_clock(theirs: Duration, ours: Timestamp) -> Result<(), ServerFault> {
+    let skew = Duration::from_millis(ours.as_millis().max(0).unsigned_abs()).abs_diff(theirs);
     // In whole seconds, as the limit is told.
     if skew.as_secs() > SKEW.as_secs() { Err(ServerFault::Skewed(skew)) } else { Ok(()) }
 }
@@ -262,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_server_whose_clock_is_more_than_a_minute_off_may_not() {
-        let ours = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ours = Timestamp::from_millis(1_000_000_000);
         for (theirs, fine) in [(1_000_060, true), (1_000_061, false), (999_940, true), (999_939, false), (0, false)] {
             assert_eq!(judge_clock(Duration::from_secs(theirs), ours).is_ok(), fine, "{theirs}");
         }

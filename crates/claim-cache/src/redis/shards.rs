@@ -16,6 +16,7 @@ use redis::{Cmd, Value};
 use super::layout::SLOTS;
 use super::link::{Kind, Link, LinkOptions};
 use super::server::{self, Access, ServerFault};
+use crate::clock::SystemClock;
 
 /// How often one command may be sent elsewhere.
 const REDIRECTIONS: usize = 8;
@@ -36,6 +37,7 @@ pub(super) struct ShardOptions {
     pub(super) seeds: Vec<Access>,
     /// A key of each kind, for asking what the user may do.
     pub(super) samples: [Vec<u8>; 2],
+    pub(super) clock: SystemClock,
     pub(super) patience: Duration,
     pub(super) queue: usize,
     pub(super) wait_replicas: u32,
@@ -337,6 +339,7 @@ fn link_options(options: &ShardOptions, access: Access) -> LinkOptions {
     LinkOptions {
         access,
         samples: options.samples.clone(),
+        clock: options.clock.clone(),
         patience: options.patience,
         queue: options.queue,
         wait_replicas: options.wait_replicas,
