@@ -73,8 +73,12 @@ fn of_64_owners_over_three_nodes_exactly_one_wins_every_device() {
     for names in names.chunks(500) {
         let batch: Value = names.iter().map(|name| (name.clone(), json!({"secretKey": "shared"}))).collect();
         let mut client = Mqtt::connect(&nodes.all[0].mqtt, Version::V5, &gateway.token);
-        let heard = client.ask("v1/gateway/claim", batch.to_string().as_bytes());
-        assert!(matches!(heard, Heard::PubAck { code: 0, .. }), "{heard:?}");
+        // On a busy machine a store is late: nothing was registered then, and a gateway sends again.
+        eventually("a batch is taken", || match client.ask("v1/gateway/claim", batch.to_string().as_bytes()) {
+            Heard::PubAck { code: 0, .. } => Some(()),
+            Heard::PubAck { code: 0x83, .. } => None,
+            heard => panic!("{heard:?}"),
+        });
     }
     let owners = racers(&nodes, &worlds, OWNERS);
     let wins: Vec<AtomicUsize> = names.iter().map(|_| AtomicUsize::new(0)).collect();
