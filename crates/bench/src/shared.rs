@@ -67,10 +67,11 @@ pub(crate) fn all(plan: &Plan, report: &mut Report) -> Result<(), String> {
 fn benchmark(server: &Server, operations: usize, more: &[&str]) -> Result<Speed, String> {
     clear(server)?;
     let before = measure::cpu_ns(server.pid())?;
-    // Keys of 24 bytes and values of 74, as claims have them; redis-benchmark makes twelve digits of `__rand_int__`.
+    // Keys of 24 bytes and values of 74, as claims have them; redis-benchmark makes twelve digits of `__rand_int__`,
+    // of a number below `-r`, which must fit 32 bits: else all keys are one.
     let output = Command::new("/usr/bin/redis-benchmark")
         .args(["-s", &server.address, "-c", "2", "-P", &DEPTH.to_string(), "-n", &operations.to_string()])
-        .args(["-r", "1000000000000", "--csv", "SET", "claimd:c0000__rand_int__", &"v".repeat(74)])
+        .args(["-r", "2000000000", "--csv", "SET", "claimd:c0000__rand_int__", &"v".repeat(74)])
         .args(more)
         .stderr(Stdio::null())
         .output()

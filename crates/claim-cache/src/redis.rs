@@ -11,8 +11,8 @@
 //! counted on each node: [`crate::MemoryRates`] serves this backend too.
 //!
 //! The bounds are never passed: a place is taken in the store before a claim is recorded. A claim may be refused although as
-//! many places are free as other nodes keep ahead for ten seconds: together a sixteenth of the free ones at most, 4,096 a node
-//! and tenant at most, and none of the last sixteen. Only a claim whose answer was lost, and which is there nevertheless, may
+//! many places are free as other nodes keep ahead for ten seconds: together a sixteenth of the free ones at most, 16,384 a
+//! node and tenant at most, and none of the last sixteen. Only a claim whose answer was lost, and which is there nevertheless, may
 //! go uncounted, once nobody can use its place any more. In the listing and the counts of other nodes a claim is seen a moment
 //! after its ack; one acked by a node that is killed in that moment is not in them, but can be claimed.
 
@@ -255,7 +255,7 @@ impl ClaimCache for RedisClaimCache {
     ) -> PortFuture<'_, Result<Vec<PendingClaim>, Unavailable>> {
         PortFuture::later(async move {
             // What this node has acked is on its pages.
-            self.store.counts.settled(self.patience).await?;
+            self.store.counts.settled(&self.store, self.patience).await?;
             listing::live_of(&self.store, tenant, after, limit, now).await
         })
     }
@@ -279,7 +279,7 @@ impl Store {
 
     /// What was said to one call, be it an error of the server.
     async fn ask_one(&self, call: Call, kind: Kind) -> Result<Value, Unavailable> {
-        self.shards.ask(vec![call], kind).await.pop().unwrap_or(Err(Unavailable))
+        self.shards.ask_one(call, kind).await
     }
 
     /// The value of one call; an error of the server is [`Unavailable`].

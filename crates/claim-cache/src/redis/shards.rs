@@ -48,6 +48,8 @@ pub(super) struct Shards {
     options: ShardOptions,
     /// Given to each new connection of any link.
     numbers: Arc<AtomicU64>,
+    /// The one server, where there is no cluster.
+    single: Option<Arc<Link>>,
     plan: RwLock<Arc<Plan>>,
     /// All that were made, by address; those that are in no plan any more are dropped with the next one.
     links: Mutex<HashMap<String, Arc<Link>>>,
@@ -88,9 +90,10 @@ impl Shards {
                 if options.seeds.len() > 1 {
                     return Err(ServerFault::NoCluster);
                 }
+                let single = Some(Arc::clone(&first));
                 let plan = RwLock::new(Arc::new(Plan::Single(first)));
                 let planned = tokio::sync::Mutex::new(Instant::now());
-                return Ok(Arc::new(Self { options, numbers, plan, links: Mutex::default(), planned }));
+                return Ok(Arc::new(Self { options, numbers, single, plan, links: Mutex::default(), planned }));
             }
             let slots = server::slots(seed, options.patience).await?;
             return Self::open_cluster(options, numbers, &slots).await;
@@ -118,6 +121,7 @@ impl Shards {
         Ok(Arc::new(Self {
             options,
             numbers,
+            single: None,
             plan: RwLock::new(Arc::new(plan)),
             links: Mutex::new(links),
             planned: tokio::sync::Mutex::new(Instant::now()),
@@ -125,7 +129,7 @@ impl Shards {
     }
 
     pub(super) fn clustered(&self) -> bool {
-        matches!(*self.plan(), Plan::Cluster { .. })
+        self.single.is_none()
     }
 
     /// Whether every server answered when it was last asked.
@@ -155,6 +159,14 @@ impl Shards {
             Ok(values) => values.into_iter().map(Ok).collect(),
             Err(Unavailable) => vec![Err(Unavailable); count],
         }
+    }
+
+    /// One call's answer; the common case without what many need.
+    pub(super) async fn ask_one(self: &Arc<Self>, call: Call, kind: Kind) -> Result<Value, Unavailable> {
+        if let Some(link) = &self.single {
+            return link.ask(vec![call.command], kind).await?.pop().ok_or(Unavailable);
+        }
+        self.ask(vec![call], kind).await.pop().unwrap_or(Err(Unavailable))
     }
 
     /// Asks every server there is.

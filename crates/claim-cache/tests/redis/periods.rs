@@ -22,6 +22,10 @@ async fn each_node_is_told_once_of_each_claim_that_ended_and_of_no_other() {
     claims.extend([used, lengthened, PendingClaim { expires_at: ends(3600), ..lengthened }]);
     assert!(nodes[0].record_batch(claims, now).await.iter().all(Result::is_ok));
     assert_eq!(nodes[1].withdraw(used.device, now).await, Ok(true));
+    for node in &nodes {
+        // A page is read when the store knows of all that the node did.
+        assert!(node.pending(used.tenant, None, 1, now).await.is_ok());
+    }
     ended.sort_unstable();
     for (n, node) in nodes.iter().enumerate() {
         let mut told = Vec::new();
