@@ -32,7 +32,9 @@ pub(crate) fn all(plan: &Plan, report: &mut Report) -> Result<(), String> {
     if !plan.wants("confirm") {
         return Ok(());
     }
-    let (rounds, each) = if plan.quick { (1, 1_600) } else { (5, 8_000) };
+    // Every client of `pgbench` has as many, in whole batches.
+    let whole = CONNECTIONS * BATCH;
+    let (rounds, each) = if plan.quick { (1, 12 * whole) } else { (5, 63 * whole) };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("no runtime: {error}"))?;
     // The statement is longer than what a server shows of it by default.
     let server = PostgresServer::with(&[("track_activity_query_size", "16384")], &Over::Socket);
