@@ -7,7 +7,7 @@ use claim_cache::Backend;
 use registry::moving::{ChainState, Note, Restore, Restored, back_up as write_backup};
 use serde_json::json;
 
-use super::{Done, Place, Shown, ended, failed, grouped, refused};
+use super::{Done, Place, Shown, ended, failed, refused};
 use crate::build;
 use crate::cli::moving::{BackupArgs, RestoreArgs};
 use crate::out::{self, Exit};
@@ -27,7 +27,7 @@ fn backed_up(args: &BackupArgs) -> Done {
     shown.end();
     let manifest = manifest.map_err(|error| failed(&error))?;
     let bytes: u64 = manifest.tables.iter().map(|table| table.bytes).sum();
-    let (rows, tables) = (grouped(manifest.rows()), manifest.tables.len());
+    let (rows, tables) = (out::grouped(manifest.rows()), manifest.tables.len());
     let to = args.to.display().to_string();
     let mut said = json!(manifest);
     said["backup"] = to.as_str().into();
@@ -36,7 +36,7 @@ fn backed_up(args: &BackupArgs) -> Done {
         &[
             ("backup", to),
             ("of", place.store.place()),
-            ("rows", format!("{rows} in {tables} tables, {} bytes, read back and verified", grouped(bytes))),
+            ("rows", format!("{rows} in {tables} tables, {} bytes, read back and verified", out::grouped(bytes))),
             ("audit log", chain(&manifest.audit)),
         ],
     );
@@ -48,7 +48,7 @@ fn backed_up(args: &BackupArgs) -> Done {
 
 fn chain(audit: &ChainState) -> String {
     match &audit.broken {
-        None => format!("whole, {} rows sealed, {} not yet", grouped(audit.sealed), grouped(audit.unsealed)),
+        None => format!("whole, {} rows sealed, {} not yet", out::grouped(audit.sealed), out::grouped(audit.unsealed)),
         Some((seq, what)) => format!("broken at row {seq}: {what}"),
     }
 }
@@ -99,7 +99,7 @@ fn restored(args: &RestoreArgs) -> Done {
             "audit": restored.audit,
         }),
         &[
-            (did, format!("{} rows to {}", grouped(restored.rows), place.store.place())),
+            (did, format!("{} rows to {}", out::grouped(restored.rows), place.store.place())),
             ("audit log", chain(&restored.audit)),
             ("codes", format!("{} live, {} revoked", restored.codes_live, restored.codes_revoked)),
         ],

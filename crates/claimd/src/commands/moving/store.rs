@@ -11,7 +11,7 @@ use registry::PostgresConfig;
 use registry::moving::{Follow, Pass, Standing, undo};
 use serde_json::json;
 
-use super::{Done, Place, Shown, failed, grouped, refused};
+use super::{Done, Place, Shown, failed, refused};
 use crate::build;
 use crate::cli::moving::MoveArgs;
 use crate::out::{self, Exit};
@@ -49,7 +49,7 @@ pub(super) fn run(args: &MoveArgs) -> Done {
         let copied = pass(&mut follow, &mut shown)?;
         let passing = began.elapsed().as_secs_f64();
         let took = started.elapsed().as_secs_f64();
-        out::talk(format!("copied {} rows in {took:.1} s while the server runs", grouped(copied.rows())));
+        out::talk(format!("copied {} rows in {took:.1} s while the server runs", out::grouped(copied.rows())));
         out::talk(format!("next  stop the server now; the rest follows by itself, in about {:.1} s", 2.0 * passing));
         lock = Some(wait_for_the_folder(&place, args.wait, &shown)?);
         still = Instant::now();
@@ -110,7 +110,10 @@ fn look(place: &Place, source: &Path, config: &PostgresConfig, args: &MoveArgs) 
     place.say(
         &json!({"result": "would move", "from": place.store.place(), "rows": rows, "target": target, "tables": tables}),
         &[
-            ("would move", format!("{} rows of {} tables from {}", grouped(rows), tables.len(), place.store.place())),
+            (
+                "would move",
+                format!("{} rows of {} tables from {}", out::grouped(rows), tables.len(), place.store.place()),
+            ),
             ("target", target.to_owned()),
         ],
     );
@@ -145,7 +148,7 @@ fn moved(place: &Place, config: &PostgresConfig, args: &MoveArgs, last: &Pass, s
         None if config.has_password() => "CLAIMD_REGISTRY__URL_FILE=FILE, with the address in it".to_owned(),
         None => format!("registry.url = \"{given}\""),
     };
-    let (rows, tables) = (grouped(last.rows()), last.source.len());
+    let (rows, tables) = (out::grouped(last.rows()), last.source.len());
     place.say(
         &json!({
             "result": "moved",

@@ -42,30 +42,17 @@ pub(super) fn summary(job: &Value, took: Duration) -> String {
     let mut said: Vec<String> = Vec::new();
     for (count, what) in parts {
         if count > 0 {
-            said.push(format!("{} {what}", grouped(count)));
+            said.push(format!("{} {what}", out::grouped(count)));
         }
     }
     if said.is_empty() {
         said.push("nothing to do".to_owned());
     }
-    let rows = grouped(job["checked"]["rows"].as_u64().unwrap_or_default());
+    let rows = out::grouped(job["checked"]["rows"].as_u64().unwrap_or_default());
     let seconds = took.as_secs_f64();
     let verb = if written { "imported" } else { "checked" };
     let end = if written { "" } else { "; nothing written" };
     format!("{verb} {rows} rows in {seconds:.1} s: {}{end}", said.join(", "))
-}
-
-/// A number with a comma between its thousands.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Every fault of every bad row.
@@ -135,13 +122,6 @@ pub(super) fn write(path: &Path, file: &Path, format: &str, faults: &[Value]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_read_in_thousands() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (2_371_027, "2,371,027")] {
-            assert_eq!(grouped(number), text);
-        }
-    }
 
     #[test]
     fn a_summary_says_what_was_done_and_what_not() {
